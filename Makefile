@@ -1,0 +1,60 @@
+# `make chat` and `make test` are complete on a fresh machine with Python 3.11 or later and pip.
+#
+# The environment is .venv, made and filled once; again only when pyproject.toml or constraints.txt change.
+#   an active virtual environment, or VENV=DIR    is filled instead; a torch in it stays as it is
+#   PYTHON=/path/to/python                        is used as it is, nothing is installed
+#   BASE_PYTHON=python3.12                        makes .venv
+#   ARGS="..."                                    goes to the command, as in make test ARGS="-k signals"
+
+.DEFAULT_GOAL := help
+.PHONY: help chat test check demo world
+
+BASE_PYTHON ?= python3
+VENV ?= $(or $(VIRTUAL_ENV),.venv)
+
+ifeq ($(origin PYTHON),command line)
+READY :=
+export PYTHONPATH := $(CURDIR)/src
+else
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.nextgpt-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+endif
+PIP = $(PYTHON) -m pip --disable-pip-version-check
+
+help:
+	@echo "make chat    chat with the micro model in the terminal"
+	@echo "make test    run the tests"
+	@echo "make check   lint, format and types"
+	@echo "make demo    use the Python API: demo/quickstart.py"
+	@echo "make world   build the micro world, the data to train on"
+
+chat: $(READY)
+	@$(PYTHON) -m nextgpt.cli chat $(ARGS)
+
+test: $(READY)
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+demo: $(READY)
+	@$(PYTHON) demo/quickstart.py $(ARGS)
+
+world: $(READY)
+	@$(PYTHON) -m nextgpt.cli world build $(ARGS)
+
+# The stamp is written last, so an interrupted installation is taken up again.
+# imagebind comes without its dependencies: they are those of its data module, which is never imported.
+ifneq ($(READY),)
+$(READY):
+	@$(BASE_PYTHON) -c 'import sys; sys.exit("nextgpt needs Python 3.11 or later: make BASE_PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	@test -x $(VENV)/bin/python && $(PIP) --version >/dev/null || $(BASE_PYTHON) -m venv $(VENV)
+	@echo "installing nextgpt into $(VENV), once"
+	@$(PYTHON) .ci/constraints.py > $(VENV)/nextgpt-constraints.txt
+	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt -e '.[world,test]' einops ftfy iopath
+	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt --no-deps imagebind-unofficial
+	@rm -f $(VENV)/.nextgpt-*
+	@touch $@
+endif

@@ -1,0 +1,188 @@
+"""A trained model as a directory: what was trained, and where every other part comes from."""
+
+import json
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from nextgpt.language_model import load_exactly
+from nextgpt.model import NextGPTModel
+
+CONFIG, ADAPTER = "config.yaml", "adapter"
+PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
+    "projections.safetensors",
+    "signal_rows.safetensors",
+    "provenance.json",
+)
+
+
+def shipped_model() -> Path:
+    """Return the directory of the micro model, in the clone or inside the installed package.
+
+    Raises:
+        ValueError: neither holds it.
+    """
+    package = Path(__file__).parent
+    for folder in (package, package.parents[1]):
+        if (folder / "checkpoints" / "micro" / CONFIG).exists():
+            return folder / "checkpoints" / "micro"
+    raise ValueError("the micro model is not installed here; name a checkpoint directory")
+
+
+def with_sources(config: Any, change: Any) -> Any:
+    """Copy a configuration, with ``change`` applied to the value of every ``source`` key."""
+    if isinstance(config, dict):
+        return {
+            key: change(value) if key == "source" else with_sources(value, change)
+            for key, value in config.items()
+        }
+    if isinstance(config, list):
+        return [with_sources(value, change) for value in config]
+    return config
+
+
+def anchored(config: Any, folder: Path) -> Any:
+    """Make the sources of a file in ``folder`` that start with a dot into whole paths."""
+
+    def anchor(source: Any) -> Any:
+        local = isinstance(source, str) and source.startswith(".")
+        return os.path.normpath(folder.resolve() / source) if local else source
+
+    return with_sources(config, anchor)
+
+
+def relative(config: Any, folder: Path) -> Any:
+    """Undo ``anchored``: name local sources relative to ``folder``."""
+
+    def relate(source: Any) -> Any:
+        if not isinstance(source, str) or not os.path.isabs(source):
+            return source
+        path = os.path.relpath(source, folder.resolve())
+        return path if path.startswith(".") else f"./{path}"
+
+    return with_sources(config, relate)
+
+
+def build(config: dict[str, Any]) -> NextGPTModel:
+    """Build a chain from its configuration: the ``chain`` of a YAML file.
+
+    Raises:
+        ValueError: a key or value is not one that the parts take.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(NextGPTModel, "chain")
+    try:
+        parsed = parser.parse_object({"chain": config})
+    except ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return parser.instantiate_classes(parsed).chain
+
+
+def save(
+    model: NextGPTModel,
+    directory: Path,
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+) -> None:
+    """Write the trained parts of a model, and nothing else.
+
+    Args:
+        model: The trained chain.
+        directory: Is made if need be; files of an earlier checkpoint are replaced.
+        config: The chain's configuration, sources as whole paths or pinned names.
+        provenance: What it was trained on, by whom it was preceded, what it measured.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    parts = model.trainable_parts()
+    projections = {
+        f"{part}.{name}": parameter
+        for part in ("input_projection", "output_projections")
+        for name, parameter in parts[part].items()
+    }
+    for name, tensors in ((PROJECTIONS, projections), (SIGNAL_ROWS, parts["signal_rows"])):
+        partial = directory / f".{name}"
+        save_file({key: value.detach().half() for key, value in tensors.items()}, partial)
+        partial.rename(directory / name)
+    if parts["lora"]:
+        model.language_model.save_lora(directory / ADAPTER)
+    versions = {
+        name: metadata.version(name) for name in ("torch", "transformers", "diffusers", "peft")
+    }
+    base = {
+        "hidden_size": model.language_model.hidden_size,
+        "vocabulary_size": model.language_model.vocabulary_size,
+    }
+    record = {"language_model": base, "versions": versions, **provenance}
+    (directory / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
+    text = yaml.safe_dump({"chain": relative(config, directory)}, sort_keys=False)
+    (directory / CONFIG).write_text(text)
+
+
+def load_trained(model: NextGPTModel, directory: Path) -> None:
+    """Read the trained parts of a checkpoint into a chain of the same shape.
+
+    Raises:
+        ValueError: naming the file and every key that is missing, unexpected or misshapen, or the
+            width or vocabulary of another base model.
+    """
+    record = _read(directory, PROVENANCE, lambda file: json.loads(file.read_text()))
+    for key, value in record["language_model"].items():
+        ours = getattr(model.language_model, key)
+        if ours != value:
+            raise ValueError(
+                f"{directory / PROVENANCE}: trained on a language model with {key} {value}, this "
+                f"one has {ours}; use the language model named in {directory / CONFIG}"
+            )
+    parts = model.trainable_parts()
+    projections = {
+        f"{part}.{name}": parameter
+        for part in ("input_projection", "output_projections")
+        for name, parameter in parts[part].items()
+    }
+    load_exactly(projections, _read(directory, PROJECTIONS, load_file), directory / PROJECTIONS)
+    rows = _read(directory, SIGNAL_ROWS, load_file)
+    load_exactly(parts["signal_rows"], rows, directory / SIGNAL_ROWS)
+    if (directory / ADAPTER).exists():
+        model.language_model.load_lora(directory / ADAPTER)
+    model.requires_grad_(False)
+
+
+def load(directory: str | Path) -> NextGPTModel:
+    """Build the chain that a checkpoint directory describes and read its trained parts.
+
+    Raises:
+        ValueError: a file is missing or does not fit.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is not a directory; name a checkpoint directory")
+    config = _read(directory, CONFIG, lambda file: yaml.safe_load(file.read_text()))
+    if not isinstance(config, dict) or "chain" not in config:
+        raise ValueError(f"{directory / CONFIG}: there is no key `chain` in it")
+    model = build(anchored(config["chain"], directory))
+    load_trained(model, directory)
+    return model
+
+
+def _read(directory: Path, name: str, read: Any) -> Any:
+    file = directory / name
+    if not file.exists():
+        raise ValueError(f"{file} is missing; a checkpoint directory is not whole without it")
+    try:
+        return read(file)
+    except (SafetensorError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read ({' '.join(str(error).split())})") from error
+
+
+@torch.no_grad()
+def trained_state(model: NextGPTModel) -> dict[str, torch.Tensor]:
+    """The parameters that train now, by their name in the model."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,1 @@
+"""Data: manifests, collation, conversations, the Lightning data module."""

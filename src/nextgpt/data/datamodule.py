@@ -1,0 +1,196 @@
+"""Batches for the three stages."""
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from nextgpt.collate import collate
+from nextgpt.data.cache import TensorCache, stack, text_key
+from nextgpt.data.conversations import ConversationSource
+from nextgpt.data.requests import read_requests
+from nextgpt.media import Medium
+from nextgpt.messages import Conversation
+from nextgpt.modality import Modality
+from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.sources import cache_dir
+
+
+class Mixture(Dataset):
+    """Conversations of several sources in given shares; number ``index`` is always the same."""
+
+    def __init__(
+        self, sources: Sequence[ConversationSource], weights: Sequence[float], seed: int, size: int
+    ) -> None:
+        """Join sources.
+
+        Args:
+            sources: Where conversations come from.
+            weights: Relative share of each source.
+            seed: Of the choice of source.
+            size: Number of conversations.
+        """
+        self.sources, self.weights, self.seed, self.size = sources, weights, seed, size
+
+    def __len__(self) -> int:
+        """Number of conversations."""
+        return self.size
+
+    def __getitem__(self, index: int) -> Conversation:
+        """Return conversation number ``index``."""
+        chosen = random.Random(f"{self.seed} {index}").choices(self.sources, self.weights)[0]
+        return chosen.conversation(index)
+
+
+class EndlessSampler(Sampler[int]):
+    """0, 1, 2 ... from ``start`` on, so that a resumed run goes on where it stopped."""
+
+    def __init__(self) -> None:
+        """Start at the beginning."""
+        self.start = 0
+
+    def __iter__(self) -> Iterator[int]:
+        """Count without end."""
+        index = self.start
+        while True:
+            yield index
+            index += 1
+
+
+class ChainData(lightning.LightningDataModule):
+    """Plans, features and target conditioning of conversations, for the chain being trained."""
+
+    def __init__(
+        self,
+        train: list[ConversationSource] | None = None,
+        validation: list[ConversationSource] | None = None,
+        weights: list[float] | None = None,
+        batch_size: int = 16,
+        num_validation: int = 64,
+        requests: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        """Choose sources.
+
+        Args:
+            train: Sources of the training conversations.
+            validation: Sources of the validation conversations, in equal shares.
+            weights: Relative share of each training source; equal by default.
+            batch_size: Conversations a step.
+            num_validation: Conversations of one validation.
+            requests: JSON lines that ``predict`` answers, one conversation each.
+            seed: Of the mixture.
+        """
+        super().__init__()
+        self.train = train or []
+        self.validation = validation or []
+        self.weights = weights or [1.0] * len(self.train)
+        if len(self.weights) != len(self.train):
+            raise ValueError(
+                f"{len(self.weights)} weights for {len(self.train)} training sources; give one each"
+            )
+        self.batch_size = batch_size
+        self.num_validation = num_validation
+        self.requests = requests
+        self.seed = seed
+        self.sampler = EndlessSampler()
+
+    @property
+    def chain(self) -> NextGPTModel:
+        """The model that the batches are for."""
+        return self.trainer.lightning_module.chain  # type: ignore[union-attr,return-value]
+
+    def setup(self, stage: str) -> None:
+        """Compute features and conditioning that are not in the user's cache yet."""
+        if stage not in ("fit", "validate"):
+            return
+        folder = cache_dir() / "features"
+        self._features = TensorCache(folder, self.chain.encoder.fingerprint())
+        self._targets = {
+            modality: TensorCache(folder, decoder.fingerprint()[:16])
+            for modality, decoder in self.chain.decoders.items()
+        }
+        sources = [*(self.train if stage == "fit" else []), *self.validation]
+        for gather, media in (
+            (self.features, [medium for source in sources for medium in source.media()]),
+            (self.targets, [medium for source in sources for medium in source.captions()]),
+        ):
+            for modality in {medium.modality for medium in media}:
+                gather(modality, [medium for medium in media if medium.modality == modality])
+
+    def features(self, modality: Modality, media: list[Medium]) -> Tensor:
+        """Encoder features (n, N, D_enc), from the cache where they are there."""
+        encoder = self.chain.encoder
+
+        def compute(indices: list[int]) -> Tensor:
+            tensors = [encoder.preprocess(modality, media[index]) for index in indices]
+            return encoder.encode(modality, torch.stack(tensors).to(self.chain.device)).cpu()
+
+        keys = [medium.content_hash() for medium in media]
+        return stack(self._features.get(keys, compute, label=f"{modality} features"), keys)
+
+    def targets(self, modality: Modality, media: list[Medium]) -> Tensor:
+        """Target conditioning (n, L, C) of the media's captions, from the cache likewise.
+
+        Raises:
+            ValueError: a medium that the model should learn to ask for has no caption.
+        """
+        captions = [medium.caption for medium in media]
+        if None in captions:
+            raise ValueError(f"{media[captions.index(None)].name}: has no caption to learn from")
+        decoder = self.chain.decoders[modality]
+
+        def compute(indices: list[int]) -> Tensor:
+            return decoder.encode_text([captions[index] for index in indices]).cpu()
+
+        keys = [text_key(caption) for caption in captions]
+        return stack(
+            self._targets[modality].get(keys, compute, label=f"{modality} conditioning"), keys
+        )
+
+    def _collate(self, conversations: list[Conversation]) -> ChainBatch:
+        plans = [self.chain.prompter.training_plan(each) for each in conversations]
+        return collate(plans, self.features, self.targets)
+
+    def train_dataloader(self) -> DataLoader:
+        """Endless batches of the training mixture."""
+        mixture = Mixture(self.train, self.weights, self.seed, 2**31)
+        return DataLoader(mixture, self.batch_size, sampler=self.sampler, collate_fn=self._collate)
+
+    def val_dataloader(self) -> DataLoader:
+        """The same conversations at every validation."""
+        weights = [1.0] * len(self.validation)
+        mixture = Mixture(self.validation, weights, self.seed + 1, self.num_validation)
+        return DataLoader(mixture, self.batch_size, collate_fn=self._collate)
+
+    def predict_dataloader(self) -> DataLoader:
+        """One conversation a batch, from the requests file.
+
+        Raises:
+            ValueError: no file is named, or a line of it is not a conversation.
+        """
+        if self.requests is None:
+            raise ValueError("predict answers a file: give it with --data.requests FILE")
+        return DataLoader(read_requests(self.requests), None, collate_fn=lambda request: request)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch; requests stay where they are."""
+        if not isinstance(batch, ChainBatch):
+            return batch
+        return batch.to(device)
+
+    def state_dict(self) -> dict[str, int]:
+        """How many conversations training has seen."""
+        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches  # type: ignore[union-attr]
+        return {"num_seen": batches * self.batch_size}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind the conversations seen."""
+        self.sampler.start = state["num_seen"]

@@ -1,0 +1,347 @@
+"""What the decoders share: lazy loading, guidance, generators, progress, fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from nextgpt.media import Medium
+from nextgpt.modality import Modality
+from nextgpt.sources import resolve
+
+OnStep = Callable[[int, int], None]
+"""Called after each denoising step with (steps done, steps in all); the last call has both equal.
+An exception raised in it ends the decoding and reaches the caller."""
+
+_STRICT_COMPONENTS = ("tokenizer", "text_encoder", "unet", "vae", "vocoder")
+
+
+class Decoder:
+    """One frozen diffusers pipeline, loaded on first use, that turns conditioning into media.
+
+    ``conditioning_shape`` and ``fingerprint`` read files only; ``encode_text`` loads the text
+    encoder alone; ``decode`` loads the rest. Safe to call from several threads: calls to one
+    decoder wait for each other, because a pipeline keeps the state of its run in its scheduler.
+    Copies and pickles carry the settings and load the weights anew.
+
+    Args:
+        source: Where the diffusers directory comes from, see `nextgpt.sources.resolve`.
+        num_inference_steps: Denoising steps of a ``decode`` that names none.
+        guidance_scale: Classifier-free guidance of a ``decode`` that names none; 1 or less turns
+            guidance off and halves the work.
+        dtype: Floating point type the weights are held in.
+    """
+
+    modality: ClassVar[Modality]
+    pipeline_class: ClassVar[str]
+    """Name of the class in diffusers that ``model_index.json`` must ask for."""
+
+    def __init__(
+        self,
+        source: str,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 4.0,
+        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    ) -> None:
+        self.source = source
+        self.num_inference_steps = num_inference_steps
+        self.guidance_scale = guidance_scale
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.device = torch.device("cpu")
+        self._unload()
+
+    def _unload(self) -> None:
+        self._lock = threading.RLock()
+        self._components: dict[str, Any] = {}
+        self._pipeline: Any = None
+        self._unconditional: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._unload()
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move what is loaded, and what will be, to ``device``; return the decoder itself."""
+        with self._lock:
+            self.device = torch.device(device)
+            for component in self._components.values():
+                if isinstance(component, torch.nn.Module):
+                    component.to(self.device)
+        return self
+
+    @cached_property
+    def directory(self) -> Path:
+        """Local diffusers directory; fetched on first use if the source is not local.
+
+        Raises:
+            ValueError: the directory does not hold a pipeline of this decoder's class.
+        """
+        directory = resolve(self.source)
+        class_name = _read_json(directory / "model_index.json").get("_class_name")
+        if class_name != self.pipeline_class:
+            raise ValueError(
+                f"{directory} holds a {class_name}, but the {self.modality} decoder needs a "
+                f"{self.pipeline_class}: give the source of one"
+            )
+        return directory
+
+    @cached_property
+    def conditioning_shape(self) -> tuple[int, int]:
+        """Conditioning length L and width D_cond, read from the configuration files alone."""
+        return self._max_text_length, self._text_encoder_config["hidden_size"]
+
+    @property
+    def _text_encoder_config(self) -> dict[str, Any]:
+        return _read_json(self.directory / "text_encoder" / "config.json")
+
+    @cached_property
+    def _max_text_length(self) -> int:
+        """Tokens that a caption is padded or cut to."""
+        path = self.directory / "tokenizer" / "tokenizer_config.json"
+        length = _read_json(path).get("model_max_length")
+        positions = self._text_encoder_config["max_position_embeddings"]
+        if not isinstance(length, int) or length > positions:
+            raise ValueError(
+                f"{path}: model_max_length is {length}, but the text encoder has {positions} "
+                "positions: set it to the caption length the decoder was trained with"
+            )
+        return length
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over the pipeline's weights and configuration, file by file."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        index = _read_json(self.directory / "model_index.json")
+        digest = hashlib.sha256()
+        for name in sorted(name for name in index if (self.directory / name).is_dir()):
+            files = sorted((self.directory / name).iterdir())
+            # As diffusers does: a .bin beside a .safetensors is an older copy, never loaded.
+            weights = "safetensors" if any(f.suffix == ".safetensors" for f in files) else "bin"
+            for file in files:
+                if file.suffix in {".json", ".txt", ".model", f".{weights}"}:
+                    with file.open("rb") as stream:
+                        file_hash = hashlib.file_digest(stream, "sha256").hexdigest()
+                    digest.update(f"{name}/{file.name} {file_hash}\n".encode())
+        return digest.hexdigest()
+
+    def encode_text(self, captions: Sequence[str]) -> Tensor:
+        """Return the conditioning the decoder was trained with: the target of the projections.
+
+        Captions longer than the text encoder's context are cut. The result does not depend on an
+        autocast around the call, so that cached targets fit every training precision.
+
+        Returns:
+            (B, L, D_cond) float32 on the decoder's device, without gradient.
+        """
+        with self._exclusive():
+            tokens = self._component("tokenizer")(
+                list(captions),
+                padding="max_length",
+                max_length=self._max_text_length,
+                truncation=True,
+                return_tensors="pt",
+            ).to(self.device)
+            return self._embed(self._component("text_encoder"), tokens).float()
+
+    def decode(
+        self,
+        conditioning: Tensor,
+        generators: list[torch.Generator] | torch.Generator,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[Medium]:
+        """Turn each row of conditioning into one medium.
+
+        With one generator per row a row's medium does not depend on the other rows, but for the
+        rounding of batched arithmetic.
+
+        Args:
+            conditioning: (B, L, D_cond) float, on any device.
+            generators: B of them, or one that all rows draw from in turn.
+            num_inference_steps: Denoising steps; the decoder's own when None.
+            guidance_scale: Classifier-free guidance; the decoder's own when None.
+            on_step: Progress of the whole batch; called while the decoder is locked.
+
+        Returns:
+            B media, without caption or seed.
+
+        Raises:
+            ValueError: the shape of ``conditioning``, the number of generators or the number of
+                steps does not fit; the message gives both numbers.
+        """
+        steps = self.num_inference_steps if num_inference_steps is None else num_inference_steps
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        if conditioning.ndim != 3 or tuple(conditioning.shape[1:]) != self.conditioning_shape:
+            length, width = self.conditioning_shape
+            raise ValueError(
+                f"the {self.modality} decoder takes conditioning of shape (B, {length}, {width}), "
+                f"got {tuple(conditioning.shape)}: fit the output projection to this decoder"
+            )
+        if isinstance(generators, list) and len(generators) != len(conditioning):
+            raise ValueError(
+                f"{len(generators)} generators for {len(conditioning)} rows of conditioning: "
+                "give one generator per row, or a single generator instead of a list"
+            )
+        if steps < 1:
+            raise ValueError(f"num_inference_steps is {steps}: give 1 or more")
+        with self._exclusive():
+            pipeline = self._loaded_pipeline()
+            if self._unconditional is None:
+                self._unconditional = self.encode_text([""])
+            return self._generate(
+                pipeline,
+                on_step,
+                prompt_embeds=self._prompt_embeds(conditioning),
+                negative_prompt_embeds=self._prompt_embeds(
+                    self._unconditional.expand_as(conditioning)
+                ),
+                generator=generators,
+                num_inference_steps=steps,
+                guidance_scale=scale,
+            )
+
+    def _embed(self, text_encoder: Any, tokens: Any) -> Tensor:
+        """Run the text encoder on tokenized captions; returns (B, L, D_cond)."""
+        # CLIP text encoders attend to padding, unless their configuration says otherwise.
+        uses_mask = getattr(text_encoder.config, "use_attention_mask", False)
+        mask = tokens.attention_mask if uses_mask else None
+        return text_encoder(tokens.input_ids, attention_mask=mask)[0]
+
+    def _prompt_embeds(self, conditioning: Tensor) -> Tensor:
+        """Bring conditioning (B, L, D_cond) into the form of the pipeline's ``prompt_embeds``."""
+        return conditioning
+
+    def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
+        """Call the pipeline with ``arguments`` and wrap what it returns."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._lock, torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            yield
+
+    def _loaded_pipeline(self) -> Any:
+        if self._pipeline is None:
+            import diffusers
+
+            index = _read_json(self.directory / "model_index.json")
+            names = [name for name in _STRICT_COMPONENTS if name in index]
+            components = {name: self._component(name) for name in names}
+            with _quiet_loading():
+                pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
+                    self.directory, dtype=self.dtype, **components
+                )
+            pipeline.set_progress_bar_config(disable=True)
+            self._pipeline = pipeline.to(self.device)
+        return self._pipeline
+
+    def _component(self, name: str) -> Any:
+        """Load one component of the pipeline, once.
+
+        Raises:
+            ValueError: weights are missing. diffusers and transformers would only warn, and go
+                on with random or absent ones.
+        """
+        if name not in self._components:
+            index = _read_json(self.directory / "model_index.json")
+            library, class_name = index[name]
+            component_class = getattr(importlib.import_module(library), class_name)
+            folder = self.directory / name
+            with _quiet_loading():
+                if name == "tokenizer":
+                    component = component_class.from_pretrained(folder)
+                else:
+                    component, report = component_class.from_pretrained(
+                        folder, dtype=self.dtype, output_loading_info=True
+                    )
+                    if report["missing_keys"]:
+                        missing = ", ".join(sorted(report["missing_keys"]))
+                        raise ValueError(f"{folder}: weights missing: {missing}; fetch it again")
+                    component = component.to(self.device).eval().requires_grad_(False)
+            self._components[name] = component
+        return self._components[name]
+
+
+class StepCounter:
+    """Adapts an `OnStep` to the old ``callback`` argument, called once a step."""
+
+    def __init__(self, on_step: OnStep, num_inference_steps: int) -> None:
+        self.on_step = on_step
+        self.total = num_inference_steps
+        self.done = 0
+
+    def __call__(self, *_: Any) -> None:
+        """Report one more step; what diffusers says about it is ignored."""
+        # NOTE: counts calls, because the step index that diffusers passes starts at 0 or at 1,
+        # depending on the scheduler.
+        self.done += 1
+        self.on_step(self.done, self.total)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}): a decoder's source must be a diffusers directory"
+        ) from error
+
+
+# Said by diffusers of directories that are as they should be.
+_EXPECTED_MESSAGES = (
+    "has been deprecated and will not receive bug fixes",  # the video and audio pipelines
+    "You have disabled the safety checker",
+    "The config attributes {'block_out_channels'",  # AutoencoderTiny, of its own saved config
+    "Expected types for vae",  # AutoencoderTiny in the place of AutoencoderKL
+)
+_TALKATIVE_LOGGERS = (
+    "diffusers.configuration_utils",
+    "diffusers.pipelines.pipeline_utils",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+)
+# Loading changes process-wide settings for its time; one at a time puts them back in order.
+_LOADING = threading.RLock()
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in _EXPECTED_MESSAGES)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Hold back the libraries' loading bars and the messages known to mean nothing."""
+    import diffusers
+    import transformers
+
+    bars = (diffusers.utils.logging, transformers.utils.logging)
+    with _LOADING:
+        active_bars = [library for library in bars if library.is_progress_bar_enabled()]
+        loggers = [logging.getLogger(name) for name in _TALKATIVE_LOGGERS]
+        for library in active_bars:
+            library.disable_progress_bar()
+        for logger in loggers:
+            logger.addFilter(_is_unexpected)
+        try:
+            yield
+        finally:
+            for library in active_bars:
+                library.enable_progress_bar()
+            for logger in loggers:
+                logger.removeFilter(_is_unexpected)

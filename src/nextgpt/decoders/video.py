@@ -1,0 +1,63 @@
+"""Conditioning to clips through a text-to-video (Zeroscope) pipeline."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from nextgpt.decoders.base import Decoder, OnStep, StepCounter
+from nextgpt.media import Medium, Video
+from nextgpt.modality import Modality
+
+
+class VideoDecoder(Decoder):
+    """Makes silent RGB clips of a fixed number of frames.
+
+    NOTE: the pipeline folds frames into the batch before it calls the scheduler, so a scheduler
+    that draws fresh noise each step fails on a batch with one generator per row; DDIM and the DPM
+    solvers draw none.
+
+    Args:
+        source: As in `Decoder`.
+        num_inference_steps: As in `Decoder`.
+        guidance_scale: As in `Decoder`.
+        dtype: As in `Decoder`.
+        num_frames: Frames of a clip.
+        frames_per_second: Rate the clip is played at; must be that of the training clips.
+        height: Pixels; None for the size in the U-Net's configuration.
+        width: Pixels; None for the size in the U-Net's configuration.
+    """
+
+    modality: ClassVar[Modality] = Modality.VIDEO
+    pipeline_class: ClassVar[str] = "TextToVideoSDPipeline"
+
+    def __init__(
+        self,
+        source: str,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 4.0,
+        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        num_frames: int = 8,
+        frames_per_second: float = 4.0,
+        height: int | None = None,
+        width: int | None = None,
+    ) -> None:
+        super().__init__(source, num_inference_steps, guidance_scale, dtype)
+        self.num_frames = num_frames
+        self.frames_per_second = frames_per_second
+        self.height = height
+        self.width = width
+
+    def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
+        clips = pipeline(
+            **arguments,
+            num_frames=self.num_frames,
+            height=self.height,
+            width=self.width,
+            callback=on_step and StepCounter(on_step, arguments["num_inference_steps"]),
+        ).frames  # (B, T, H, W, 3) float in 0..1
+        return [
+            Video(clip, frames_per_second=self.frames_per_second)
+            for clip in (clips * 255).round().astype(np.uint8)
+        ]

@@ -1,0 +1,192 @@
+"""ImageBind, the encoder of the original NExT-GPT, through the optional package ``imagebind``.
+
+Licence of code and weights: CC-BY-NC-SA 4.0. The package's data module wants decord, pytorchvideo and a
+torchvision that is long gone; media are prepared here instead and only its model file is imported.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as PILImage
+from torch import Tensor
+
+from nextgpt.encoders.base import Encoder
+from nextgpt.media import Audio, Image, Medium, Video
+from nextgpt.modality import Modality
+from nextgpt.sources import resolve
+
+IMAGE_SIZE = 224
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+VIDEO_CLIPS, VIDEO_CLIP_S, FRAMES_PER_CLIP, CROPS_PER_CLIP = 5, 2.0, 2, 3
+AUDIO_CLIPS, AUDIO_CLIP_S, SAMPLE_RATE_HZ = 3, 2.0, 16_000
+NUM_MELS, NUM_MEL_FRAMES = 128, 204
+MEL_MEAN, MEL_STD = -4.268, 9.138
+
+HUGE = {
+    "vision_embed_dim": 1280,
+    "vision_num_blocks": 32,
+    "vision_num_heads": 16,
+    "text_embed_dim": 1024,
+    "text_num_blocks": 24,
+    "text_num_heads": 16,
+    "out_embed_dim": 1024,
+}
+"""Sizes of the published ``imagebind_huge.pth``."""
+
+
+def model_module() -> ModuleType:
+    """Import ``imagebind.models.imagebind_model`` without the package's data module.
+
+    Raises:
+        ValueError: the package is not installed; the message says how to install it.
+    """
+    name = "imagebind.data"
+    stand_in = name not in sys.modules
+    if stand_in:
+        # NOTE: the package imports its data module on import; an empty one takes its place meanwhile.
+        sys.modules[name] = ModuleType(name)
+    try:
+        return importlib.import_module("imagebind.models.imagebind_model")
+    except ImportError as error:
+        raise ValueError(
+            f"ImageBind needs the extra packages of `pip install 'nextgpt[imagebind]'` ({error})"
+        ) from error
+    finally:
+        if stand_in:
+            del sys.modules[name]
+            package = sys.modules.get("imagebind")
+            if package is not None and hasattr(package, "data"):
+                del package.data
+
+
+class ImageBindEncoder(Encoder):
+    """ImageBind's pooled vector, one an item, shared by pictures, sounds and videos.
+
+    Args:
+        source: Directory with one ``.pth`` of weights (``hf:`` and ``pypi:`` work too), or None for random
+            weights.
+        sizes: Arguments of ``ImageBindModel``; those of ImageBind-huge when None.
+
+    Raises:
+        ValueError: the optional package is missing, or ``source`` holds no fitting weights.
+    """
+
+    modalities = (Modality.IMAGE, Modality.AUDIO, Modality.VIDEO)
+    _KEYS = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
+
+    def __init__(self, source: str | None, sizes: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.sizes = HUGE if sizes is None else sizes
+        model = model_module().ImageBindModel(**self.sizes)
+        if source is not None:
+            directory = resolve(source)
+            files = sorted(directory.rglob("*.pth"))
+            if len(files) != 1:
+                raise ValueError(f"{directory}: expected one .pth of ImageBind, found {len(files)}")
+            try:
+                model.load_state_dict(torch.load(files[0], "cpu", weights_only=True))
+            except RuntimeError as error:
+                first = str(error).splitlines()[0]
+                raise ValueError(f"{files[0]}: weights of another ImageBind ({first})") from error
+        # Text, depth, heat and motion towers, a third of the weights, are of no use here.
+        for group in ("preprocessors", "trunks", "heads", "postprocessors"):
+            towers = getattr(model, f"modality_{group}")
+            for key in set(towers) - set(self._KEYS.values()):
+                del towers[key]
+        self.model = model
+        self.freeze()
+
+    def feature_shape(self, modality: Modality) -> tuple[int, int]:
+        """Return (1, out_embed_dim), (1, 1024) for the published weights."""
+        self.check(modality)
+        return 1, int(self.sizes["out_embed_dim"])
+
+    def preprocess(self, modality: Modality, medium: Medium) -> Tensor:
+        """Prepare one medium as ImageBind was trained.
+
+        Returns:
+            Pictures (3, 224, 224), centre crop. Sounds (3, 1, 128, 204): clips, channel, mels, frames.
+            Videos (15, 3, 2, 224, 224): 5 clips of 2 s by 3 crops, channels, frames, height, width.
+        """
+        self.check(modality, medium)
+        if isinstance(medium, Image):
+            return _crops(_short_side(medium.pil), 3)[1]
+        if isinstance(medium, Audio):
+            windows = medium.windows(AUDIO_CLIPS, AUDIO_CLIP_S, SAMPLE_RATE_HZ)
+            return torch.stack([_mel(torch.from_numpy(window)) for window in windows])
+        assert isinstance(medium, Video)
+        return _video_values(medium)
+
+    def _features(self, modality: Modality, batch: Tensor) -> Tensor:
+        key = self._KEYS[modality]
+        return self.model({key: batch})[key].unsqueeze(1)
+
+    def _description(self) -> dict[str, Any]:
+        return {"encoder": "imagebind", "sizes": self.sizes}
+
+
+def _short_side(picture: PILImage.Image) -> Tensor:
+    """Scale the short side to 224 pixels and normalise: (3, H, W) float32."""
+    width, height = picture.size
+    scale = IMAGE_SIZE / min(width, height)
+    size = (max(IMAGE_SIZE, int(width * scale)), max(IMAGE_SIZE, int(height * scale)))
+    scaled = np.asarray(picture.resize(size, PILImage.Resampling.BICUBIC), dtype=np.float32)
+    normal = (scaled / 255 - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    return torch.from_numpy(normal).permute(2, 0, 1)
+
+
+def _crops(values: Tensor, count: int) -> list[Tensor]:
+    """Cut ``count`` evenly spaced squares along the longer of the last two axes."""
+    height, width = values.shape[-2:]
+    shares = [index / (count - 1) for index in range(count)]
+    return [
+        values[..., top : top + IMAGE_SIZE, left : left + IMAGE_SIZE]
+        for top, left in (
+            (round((height - IMAGE_SIZE) * share), round((width - IMAGE_SIZE) * share))
+            for share in shares
+        )
+    ]
+
+
+def _video_values(video: Video) -> Tensor:
+    """Prepare (15, 3, 2, 224, 224) values: the first and last frame of 5 evenly spaced clips of 2 s."""
+    duration_s = video.duration_s
+    starts_s = np.linspace(0, max(0.0, duration_s - VIDEO_CLIP_S), VIDEO_CLIPS)
+    # Frames are sampled densely enough to reach within a quarter second of each clip's two ends.
+    num_frames = int(np.clip(4 * duration_s, VIDEO_CLIPS * FRAMES_PER_CLIP, 240))
+    frames = video.frames(num_frames)
+    clips = []
+    for start_s in starts_s:
+        ends_s = np.array([start_s, min(start_s + VIDEO_CLIP_S, duration_s)])
+        indices = np.clip((ends_s / duration_s * num_frames).astype(int), 0, num_frames - 1)
+        shown = [_short_side(PILImage.fromarray(frames[index])) for index in indices]
+        clips += _crops(torch.stack(shown, dim=1), CROPS_PER_CLIP)
+    return torch.stack(clips)
+
+
+def _mel(samples: Tensor) -> Tensor:
+    """Compute Kaldi's log-mel bank of one clip: (1, 128, 204), normalised."""
+    from torchaudio.compliance import kaldi
+
+    centred = (samples - samples.mean()).unsqueeze(0)
+    mel = kaldi.fbank(
+        centred,
+        htk_compat=True,
+        sample_frequency=SAMPLE_RATE_HZ,
+        use_energy=False,
+        window_type="hanning",
+        num_mel_bins=NUM_MELS,
+        dither=0.0,
+        frame_length=25,
+        frame_shift=10,
+    )
+    values = torch.zeros(NUM_MELS, NUM_MEL_FRAMES)
+    count = min(len(mel), NUM_MEL_FRAMES)
+    values[:, :count] = mel[:count].T
+    return ((values - MEL_MEAN) / MEL_STD).unsqueeze(0)

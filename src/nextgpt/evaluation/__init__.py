@@ -1,0 +1,1 @@
+"""Evaluation: test requests, metrics and the runner."""

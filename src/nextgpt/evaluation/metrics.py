@@ -1,0 +1,134 @@
+"""What is measured, as pure functions: proportions, captions, background colours."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from nextgpt.world.concepts import CONCEPTS
+from nextgpt.world.phrase_bank import concept_notes
+from nextgpt.world.scenes import COLOURS
+
+BORDER_SHARE = 1 / 32
+"""Width of the rim that a background's colour is read from, as a share of the picture's."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured against what it must reach."""
+
+    metric: str
+    value: float
+    relation: Literal[">=", ">", "<"]
+    target: float
+    count: int
+    """Cases measured."""
+    hits: int | None = None
+    """Cases that were right, for a proportion."""
+    note: str = ""
+
+    @classmethod
+    def proportion(
+        cls,
+        metric: str,
+        verdicts: list[bool],
+        target: float,
+        relation: Literal[">=", ">"] = ">=",
+        note: str = "",
+    ) -> Row:
+        """Sum up right and wrong cases; no case at all counts as 0 of 0 and fails."""
+        hits = sum(verdicts)
+        value = hits / len(verdicts) if verdicts else 0.0
+        return cls(metric, value, relation, target, len(verdicts), hits, note)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the target is reached."""
+        if self.count == 0:
+            return False
+        if self.relation == "<":
+            return self.value < self.target
+        return self.value > self.target or (self.relation == ">=" and self.value == self.target)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% confidence interval of a proportion."""
+        return None if self.hits is None else wilson_interval(self.hits, self.count)
+
+
+def wilson_interval(hits: int, count: int, deviations: float = 1.959964) -> tuple[float, float]:
+    """Bound a proportion; unlike the normal interval it stays within 0 and 1.
+
+    Args:
+        hits: Cases that were right.
+        count: Cases in all; none leaves everything open.
+        deviations: Standard deviations either way, 1.96 for 95%.
+
+    Source: E. B. Wilson, 1927, J. Am. Stat. Assoc. 22, 209.
+    """
+    if count == 0:
+        return 0.0, 1.0
+    share, square = hits / count, deviations**2
+    centre = (share + square / (2 * count)) / (1 + square / count)
+    spread = math.sqrt(share * (1 - share) / count + square / (4 * count**2))
+    half = deviations * spread / (1 + square / count)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def background_of(picture: Image.Image) -> str:
+    """Name the colour behind what a picture shows: its rim's median, nearest in CIELAB."""
+    values = np.asarray(picture.convert("RGB"))
+    rim = max(1, round(min(picture.size) * BORDER_SHARE))
+    inside = np.zeros(values.shape[:2], dtype=bool)
+    inside[rim:-rim, rim:-rim] = True
+    median = np.median(values[~inside], axis=0)
+    lab = _cielab(median)
+    return min(COLOURS, key=lambda name: float(np.square(lab - _cielab(COLOURS[name])).sum()))
+
+
+def _cielab(rgb: np.ndarray | tuple[int, int, int]) -> np.ndarray:
+    """Convert one sRGB colour, 0 to 255, to CIELAB under D65."""
+    scaled = np.asarray(rgb, dtype=np.float64) / 255
+    linear = np.where(scaled <= 0.04045, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    relative = to_xyz @ linear / np.array([0.95047, 1.0, 1.08883])
+    cut = 6 / 29
+    x, y, z = np.where(
+        relative > cut**3, np.cbrt(relative), relative / (3 * cut**2) + 4 / 29
+    )
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def concepts_named(text: str) -> set[str]:
+    """Find the world's concepts that a text names: by name, plural or another name for it."""
+    found, taken = set(), text.lower()
+    for words, concept in _names().items():
+        # Longer names come first and are taken out: "racing car" and "car" are one mention.
+        taken, mentions = re.subn(rf"\b{re.escape(words)}\b", " ", taken)
+        if mentions:
+            found.add(concept)
+    return found
+
+
+@cache
+def _names() -> Mapping[str, str]:
+    """Everything a concept is called, longest first, to its name."""
+    names = {}
+    for concept in CONCEPTS.values():
+        for words in (concept.name, concept.plural, *concept_notes(concept.name).aliases):
+            plural = f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+            names |= {words: concept.name, plural: concept.name}
+    return {words: names[words] for words in sorted(names, key=len, reverse=True)}

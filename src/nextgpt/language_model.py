@@ -1,0 +1,253 @@
+"""The language model with its signal rows and LoRA; the only place that imports peft."""
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nextgpt import sources
+from nextgpt.modality import Modality
+from nextgpt.signals import SignalVocabulary
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LoraOptions:
+    """Size and place of the LoRA adapter."""
+
+    rank: int = 32
+    """Rank of the two factors."""
+    alpha: int = 32
+    """The update is scaled by alpha / rank."""
+    dropout: float = 0.1
+    """Dropout on the adapter's input in training."""
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"]
+    )
+    """Names of the linear layers that get an adapter."""
+
+
+def converted_from_gguf(file: Path) -> Path:
+    """Turn a quantised GGUF file into a safetensors directory in the user's cache, once.
+
+    Takes about 20 s for 135 M parameters; later calls return at once.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = sources.cache_dir() / "converted" / f"{file.stem}-{file.stat().st_size}"
+    if (folder / "model.safetensors").exists():
+        return folder
+    logger.info("converting %s to safetensors (once, about 20 s)", file.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+        options = {"gguf_file": file.name}
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
+        quantised = AutoModelForCausalLM.from_pretrained(
+            file.parent, dtype=torch.float32, **options
+        )
+        # NOTE: a model read from GGUF refuses to be saved; an equal plain one does not.
+        del quantised.config.quantization_config
+        plain = AutoModelForCausalLM.from_config(quantised.config)
+        plain.load_state_dict(quantised.state_dict())
+        tokenizer.save_pretrained(partial)
+        plain.save_pretrained(partial)
+        shutil.copytree(partial, folder, dirs_exist_ok=True)
+    return folder
+
+
+def model_directory(source: str) -> Path:
+    """Return a local directory that transformers loads, converting GGUF where that is all there is.
+
+    Raises:
+        ValueError: the source holds neither ``config.json`` nor a GGUF file.
+    """
+    folder = sources.resolve(source)
+    if (folder / "config.json").exists():
+        return folder
+    files = sorted(folder.rglob("*.gguf"))
+    if not files:
+        raise ValueError(f"{source}: neither config.json nor a .gguf file in {folder}")
+    return converted_from_gguf(files[0])
+
+
+class LanguageModel(nn.Module):
+    """Any causal language model of transformers, frozen, with trainable signal rows.
+
+    Signal tokens are extra rows behind the model's own embedding table, which is neither resized
+    nor changed; where input and output tables are tied, one set of rows serves both.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        template: str = "chatml",
+        max_length: int = 1024,
+        lora: LoraOptions | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        """Load the frozen model and its tokenizer.
+
+        Args:
+            source: Where the model comes from, see ``nextgpt.sources``.
+            template: Prompt template, a key of ``nextgpt.prompting.TEMPLATES``.
+            max_length: Tokens of a sequence at most.
+            lora: The adapter's options; it is added when something trains or loads it.
+            dtype: Precision of the frozen weights.
+        """
+        super().__init__()
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        folder = model_directory(source)
+        self.source = source
+        self.template = template
+        self.max_length = max_length
+        self.lora_options = lora or LoraOptions()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.llm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self.llm.requires_grad_(False)
+        table = self.llm.get_input_embeddings().weight
+        self.hidden_size: int = table.shape[1]
+        self.vocabulary_size: int = table.shape[0]
+        self.tied: bool = self.llm.get_output_embeddings().weight is table
+        self._peft = None
+
+    def add_signal_tokens(self, num_signal_tokens: Mapping[Modality, int]) -> None:
+        """Append the rows of the signal tokens, each near the mean of the table."""
+        self.signals = SignalVocabulary(self.vocabulary_size, num_signal_tokens)
+        tables = {"input": self.llm.get_input_embeddings().weight}
+        if not self.tied:
+            tables["output"] = self.llm.get_output_embeddings().weight
+        generator = torch.Generator().manual_seed(0)
+        self.signal_rows = nn.ParameterDict()
+        for name, table in tables.items():
+            table = table.float()
+            noise = torch.randn(len(self.signals), self.hidden_size, generator=generator)
+            self.signal_rows[name] = nn.Parameter(table.mean(0) + 0.5 * table.std() * noise)
+
+    def add_lora(self) -> None:
+        """Wrap the chosen linear layers with LoRA, which changes nothing until it is trained."""
+        from peft import LoraConfig, get_peft_model
+
+        if self._peft is not None:
+            return
+        options = self.lora_options
+        config = LoraConfig(
+            r=options.rank,
+            lora_alpha=options.alpha,
+            lora_dropout=options.dropout,
+            target_modules=options.target_modules,
+            task_type="CAUSAL_LM",
+            base_model_name_or_path=self.source,
+        )
+        # NOTE: peft changes self.llm in place; a plain attribute keeps its parameters from being
+        # registered a second time.
+        object.__setattr__(self, "_peft", get_peft_model(self.llm, config))
+
+    def save_lora(self, folder: Path) -> None:
+        """Write the adapter, as float16, in a directory that ``PeftModel.from_pretrained`` loads."""
+        from safetensors.torch import load_file, save_file
+
+        assert self._peft is not None
+        self._peft.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink()  # NOTE: peft's model card says nothing of this model.
+        file = folder / "adapter_model.safetensors"
+        halves = {name: tensor.half() for name, tensor in load_file(file).items()}
+        save_file(halves, file, metadata={"format": "pt"})
+
+    def load_lora(self, folder: Path) -> None:
+        """Read an adapter directory; its own options replace the configured ones.
+
+        Raises:
+            ValueError: it was trained on another model, or its keys do not fit.
+        """
+        from peft import LoraConfig
+        from safetensors.torch import load_file
+
+        config = LoraConfig.from_pretrained(folder)
+        self.lora_options = LoraOptions(
+            config.r, config.lora_alpha, config.lora_dropout, sorted(config.target_modules)
+        )
+        self.add_lora()
+        weights = load_file(folder / "adapter_model.safetensors")
+        renamed = {self._adapter_key(key): value for key, value in weights.items()}
+        load_exactly(self.lora_parameters(), renamed, folder / "adapter_model.safetensors")
+
+    @staticmethod
+    def _adapter_key(key: str) -> str:
+        stem = key.removeprefix("base_model.model.").removesuffix(".weight")
+        return f"{stem}.default.weight"
+
+    def lora_parameters(self) -> dict[str, nn.Parameter]:
+        """The adapter's parameters by their name in the language model."""
+        return {name: p for name, p in self.llm.named_parameters() if ".lora_" in name}
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Look up input embeddings of words and signal tokens; (B, T) -> (B, T, D)."""
+        is_signal = input_ids >= self.vocabulary_size
+        words = self.llm.get_input_embeddings()(input_ids.masked_fill(is_signal, 0))
+        rows = self.signal_rows["input"][(input_ids - self.vocabulary_size).clamp_min(0)]
+        return torch.where(is_signal.unsqueeze(-1), rows.to(words.dtype), words)
+
+    def forward(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None = None,
+        past_key_values=None,  # noqa: ANN001  a transformers Cache
+    ) -> Tensor:
+        """Run the layers.
+
+        Args:
+            inputs_embeds: (B, T, D).
+            attention_mask: (B, past + T), 1 where there is a token; all by default.
+            past_key_values: A cache to read and extend.
+
+        Returns:
+            (B, T, D) states of the last layer, after the final norm.
+        """
+        return (
+            self.llm.get_decoder()(
+                inputs_embeds=inputs_embeds,
+                attention_mask=attention_mask,
+                past_key_values=past_key_values,
+                use_cache=past_key_values is not None,
+            )
+        ).last_hidden_state
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Score words and signal tokens; (..., D) -> (..., V + S) float32."""
+        rows = self.signal_rows["input" if self.tied else "output"]
+        words = self.llm.get_output_embeddings()(states)
+        return torch.cat([words.float(), states.float() @ rows.T], dim=-1)
+
+
+def load_exactly(
+    parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor], file: Path
+) -> None:
+    """Copy weights into parameters of the same names and shapes.
+
+    Raises:
+        ValueError: naming the file and every missing, unexpected or misshapen key.
+    """
+    missing = sorted(set(parameters) - set(weights))
+    unexpected = sorted(set(weights) - set(parameters))
+    misshapen = [
+        f"{key} {tuple(weights[key].shape)} instead of {tuple(parameters[key].shape)}"
+        for key in sorted(set(parameters) & set(weights))
+        if weights[key].shape != parameters[key].shape
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    found = [f"{kind}: {', '.join(keys)}" for kind, keys in faults.items() if keys]
+    if found:
+        raise ValueError(
+            f"{file} does not fit this model; {'; '.join(found)}. Use the configuration and base "
+            "model that it was trained with"
+        )
+    with torch.no_grad():
+        for key, parameter in parameters.items():
+            parameter.copy_(weights[key])

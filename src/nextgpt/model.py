@@ -1,0 +1,205 @@
+"""The chain: encoder, connector, language model, output projections, decoders."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nextgpt.bridges import Connector, LinearConnector
+from nextgpt.decoders import Decoder
+from nextgpt.encoders import Encoder
+from nextgpt.language_model import LanguageModel
+from nextgpt.modality import Modality
+from nextgpt.projections import OutputProjection
+from nextgpt.prompting import IGNORED, Prompter
+
+
+@dataclass
+class ChainBatch:
+    """Padded sequences with the places of media.
+
+    Attributes:
+        input_ids: (B, T) int64.
+        attention_mask: (B, T) int64, 1 where there is a token.
+        labels: (B, T) int64, -100 where nothing is learned.
+        slots: By modality, (n, 2) int64: row and first position of every medium seen.
+        features: By modality, (n, N, D_enc) float32 in the order of ``slots``.
+        runs: By modality, (n, 2) int64: row and first position of every signal run.
+        targets: By modality, (n, L, C) float32 target conditioning in the order of ``runs``.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    slots: dict[Modality, Tensor] = field(default_factory=dict)
+    features: dict[Modality, Tensor] = field(default_factory=dict)
+    runs: dict[Modality, Tensor] = field(default_factory=dict)
+    targets: dict[Modality, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "ChainBatch":
+        """Copy to a device."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: tensor.to(device) for key, tensor in value.items()}
+            return value.to(device)
+
+        return ChainBatch(**{each.name: moved(getattr(self, each.name)) for each in fields(self)})
+
+
+@dataclass
+class ChainOutput:
+    """What one pass over a batch yields.
+
+    Attributes:
+        logits: (n, V + S) float32, one row a learned token.
+        labels: (n,) int64 of the learned tokens.
+        conditioning: By modality, (n, L, C) float32 in the order of the batch's runs.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    conditioning: dict[Modality, Tensor]
+
+
+class NextGPTModel(nn.Module):
+    """All parts in a row; no Lightning, no files.
+
+    Trainable parts have names: ``input_projection``, ``signal_rows``, ``output_projections``,
+    ``lora``; everything else is frozen always.
+    """
+
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        encoder: Encoder,
+        decoders: dict[str, Decoder],
+        num_signal_tokens: dict[str, int],
+        connector: Callable[[int, int], Connector] = LinearConnector,
+        output_projection: Callable[[int, int, tuple[int, int]], OutputProjection] = (
+            OutputProjection
+        ),
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            language_model: Writes text and signal tokens.
+            encoder: Turns media into features.
+            decoders: Turn conditioning into media, by modality.
+            num_signal_tokens: Length of a run, by modality, for exactly those in ``decoders``.
+            connector: Called with the widths of features and language model.
+            output_projection: Called with the language model's width, the length of a run and
+                the decoder's conditioning shape.
+
+        Raises:
+            ValueError: decoders and signal tokens differ, or the encoder's widths do.
+        """
+        super().__init__()
+        if set(decoders) != set(num_signal_tokens):
+            raise ValueError(
+                f"decoders are given for {sorted(decoders)} but num_signal_tokens for "
+                f"{sorted(num_signal_tokens)}; name the same modalities in both"
+            )
+        widths = {m: encoder.feature_shape(m)[1] for m in encoder.modalities}
+        if len(set(widths.values())) != 1:
+            raise ValueError(f"one connector needs features of one width, got {widths}")
+        self.language_model = language_model
+        self.encoder = encoder
+        self.decoders = {Modality(name): decoder for name, decoder in decoders.items()}
+        signals = {Modality(name): count for name, count in num_signal_tokens.items()}
+        language_model.add_signal_tokens(signals)
+        width = language_model.hidden_size
+        self.input_projection = connector(next(iter(widths.values())), width)
+        self.output_projections = nn.ModuleDict(
+            {
+                modality: output_projection(
+                    width, signals[modality], self.decoders[modality].conditioning_shape
+                )
+                for modality in language_model.signals.modalities
+            }
+        )
+        self.prompter = Prompter(
+            language_model.tokenizer,
+            language_model.template,
+            language_model.signals,
+            self.num_media_tokens,
+            language_model.max_length,
+        )
+        self.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the language model is."""
+        return self.language_model.signal_rows["input"].device
+
+    def num_media_tokens(self, modality: Modality) -> int:
+        """Positions that one medium takes in a sequence.
+
+        Raises:
+            ValueError: the encoder does not read this modality.
+        """
+        if modality not in self.encoder.modalities:
+            raise ValueError(
+                f"this model does not read {modality}; it reads "
+                f"{', '.join(self.encoder.modalities)}"
+            )
+        return self.input_projection.num_tokens(self.encoder.feature_shape(modality)[0])
+
+    def trainable_parts(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Parameters that may train, by part and by name."""
+        return {
+            "input_projection": dict(self.input_projection.named_parameters()),
+            "signal_rows": dict(self.language_model.signal_rows.named_parameters()),
+            "output_projections": dict(self.output_projections.named_parameters()),
+            "lora": self.language_model.lora_parameters(),
+        }
+
+    def set_trainable(self, parts: list[str]) -> None:
+        """Train exactly these parts and freeze all else.
+
+        Raises:
+            ValueError: a part is unknown.
+        """
+        known = self.trainable_parts()
+        if unknown := sorted(set(parts) - set(known)):
+            raise ValueError(
+                f"cannot train {', '.join(unknown)}; the trainable parts are {', '.join(known)}"
+            )
+        if "lora" in parts:
+            self.language_model.add_lora()
+        self.requires_grad_(False)
+        for part in parts:
+            for parameter in self.trainable_parts()[part].values():
+                parameter.requires_grad_(True)
+
+    def assemble(self, batch: ChainBatch) -> Tensor:
+        """Embed the tokens and put the projected features in their slots; (B, T, D)."""
+        inputs_embeds = self.language_model.embed(batch.input_ids)
+        for modality, features in batch.features.items():
+            rows, starts = batch.slots[modality].unbind(1)
+            projected = self.input_projection(features.to(inputs_embeds.dtype))
+            positions = starts.unsqueeze(1) + torch.arange(projected.shape[1], device=starts.device)
+            inputs_embeds = inputs_embeds.index_put((rows.unsqueeze(1), positions), projected)
+        return inputs_embeds
+
+    def project(self, modality: Modality, states: Tensor, embeds: Tensor) -> Tensor:
+        """Conditioning (n, L, C) of n runs from their (n, S, D) states and embeddings."""
+        return self.output_projections[modality](states.float(), embeds.float())
+
+    def forward(self, batch: ChainBatch) -> ChainOutput:
+        """Score the learned tokens and project every signal run."""
+        inputs_embeds = self.assemble(batch)
+        states = self.language_model(inputs_embeds, batch.attention_mask)
+        # NOTE: the output table is a fifth of the micro model; only learned positions pay for it.
+        learned = batch.labels[:, 1:] != IGNORED
+        logits = self.language_model.logits(states[:, :-1][learned])
+        conditioning = {}
+        for modality, runs in batch.runs.items():
+            rows, starts = runs.unbind(1)
+            length = self.language_model.signals.num_signal_tokens[modality]
+            positions = starts.unsqueeze(1) + torch.arange(length, device=starts.device)
+            at = (rows.unsqueeze(1), positions)
+            conditioning[modality] = self.project(modality, states[at], inputs_embeds[at])
+        return ChainOutput(logits, batch.labels[:, 1:][learned], conditioning)

@@ -1,0 +1,75 @@
+"""From the language model's states at signal tokens to the conditioning of a decoder."""
+
+import torch
+from torch import Tensor, nn
+
+
+class OutputProjection(nn.Module):
+    """Transformer encoder-decoder with learned queries over one run of signal tokens.
+
+    Source: arXiv:2309.05519 (decoding-side alignment); sizes of the default are those of the
+    original system: 512 wide, 4 + 4 layers, 4 heads, 2048 in the feed-forward, no dropout.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        num_signal_tokens: int,
+        conditioning_shape: tuple[int, int],
+        hidden_size: int = 512,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        feedforward_size: int = 2048,
+    ) -> None:
+        """Build the projection.
+
+        Args:
+            input_size: Width of the language model.
+            num_signal_tokens: Length of a run.
+            conditioning_shape: (L, C) of the decoder.
+            hidden_size: Width inside.
+            num_layers: Layers of the encoder and of the decoder.
+            num_heads: Attention heads.
+            feedforward_size: Width of the feed-forward layers.
+        """
+        super().__init__()
+        length, width = conditioning_shape
+        self.num_signal_tokens = num_signal_tokens
+        self.input = nn.Linear(input_size, hidden_size)
+        sizes = (hidden_size, num_heads, feedforward_size)
+        options = {"dropout": 0.0, "batch_first": True, "norm_first": True}
+        self.encoder = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(*sizes, **options),
+            num_layers,
+            nn.LayerNorm(hidden_size),
+            enable_nested_tensor=False,
+        )
+        self.decoder = nn.TransformerDecoder(
+            nn.TransformerDecoderLayer(*sizes, **options), num_layers, nn.LayerNorm(hidden_size)
+        )
+        self.output = nn.Linear(hidden_size, width)
+        self.queries = nn.Parameter(torch.randn(1, length, hidden_size))
+
+    def forward(self, signal_states: Tensor, signal_embeds: Tensor) -> Tensor:
+        """Map states at runs of signal tokens to decoder conditioning.
+
+        Shapes: B runs, S signal tokens, D language model width, L and C conditioning.
+
+        Args:
+            signal_states: (B, S, D) last-layer hidden states.
+            signal_embeds: (B, S, D) input embeddings of the same tokens.
+
+        Returns:
+            (B, L, C) float32.
+
+        Raises:
+            ValueError: S differs from ``num_signal_tokens``.
+        """
+        if signal_states.shape[1] != self.num_signal_tokens:
+            raise ValueError(
+                f"got {signal_states.shape[1]} signal tokens in a run, this projection takes "
+                f"{self.num_signal_tokens}"
+            )
+        memory = self.encoder(self.input(signal_states + signal_embeds))
+        queries = self.queries.expand(len(memory), -1, -1)
+        return self.output(self.decoder(queries, memory)).float()

@@ -1,0 +1,1 @@
+"""Lightning training: the three stages of the chain and the recipes of its parts."""

@@ -1,0 +1,50 @@
+"""What happens beside training: sample replies in the log."""
+
+import logging
+from pathlib import Path
+
+import lightning
+
+from nextgpt.generation import NextGPT
+from nextgpt.media import load_medium
+from nextgpt.messages import Conversation
+
+logger = logging.getLogger(__name__)
+
+
+class SampleReplies(lightning.Callback):
+    """Answers a few questions at every validation; words and media go to the log folder."""
+
+    def __init__(
+        self,
+        questions: list[str],
+        attach: Path | None = None,
+        max_new_tokens: int = 60,
+    ) -> None:
+        """Choose questions.
+
+        Args:
+            questions: One conversation each.
+            attach: A medium that is attached to every question.
+            max_new_tokens: Tokens of a reply at most.
+        """
+        self.questions = questions
+        self.attach = attach
+        self.max_new_tokens = max_new_tokens
+
+    def on_validation_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Answer all questions with the model as it is now."""
+        if trainer.sanity_checking:
+            return
+        mode = pl_module.training
+        assistant = NextGPT(pl_module.chain)  # type: ignore[arg-type]
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "replies"
+        for number, question in enumerate(self.questions):
+            attached = [load_medium(self.attach)] if self.attach else []
+            conversation = Conversation().user(*attached, question)
+            reply = assistant.chat(conversation, max_new_tokens=self.max_new_tokens)
+            paths = reply.save(folder / f"step-{trainer.global_step:06d}" / f"{number}")
+            logger.info("%s -> %s %s", question, reply.text, [path.name for path in paths[:-1]])
+        pl_module.train(mode)

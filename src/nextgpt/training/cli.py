@@ -1,0 +1,138 @@
+"""LightningCLI for parts and stages: configurations are joined and a stage is chosen here."""
+
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningCLI
+
+from nextgpt.checkpoint import anchored
+from nextgpt.training.stage import Stage
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one configuration over another: mappings are merged, everything else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        mine = result.get(key)
+        both = isinstance(mine, dict) and isinstance(value, dict)
+        result[key] = merged(mine, value) if both else value
+    return result
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read one YAML file; its sources that start with a dot are relative to the file.
+
+    Raises:
+        ValueError: it is missing or not a mapping.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such configuration; name a YAML file")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: holds no mapping of options")
+    return anchored(config, path.parent)
+
+
+def staged(config: dict[str, Any], stage: str | None) -> dict[str, Any]:
+    """Lay the chosen stage over the rest of a configuration.
+
+    Raises:
+        ValueError: the stage is not one of the configuration's.
+    """
+    stages = config.pop("stages", {})
+    if stage is None:
+        return config
+    if stage not in stages:
+        known = ", ".join(stages) or "none"
+        raise ValueError(f"there is no stage {stage!r} in this configuration; its stages: {known}")
+    return merged(config, stages[stage])
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
+    """Take the configuration files and the stage out of the arguments.
+
+    Raises:
+        ValueError: an option lacks its value.
+    """
+    files: list[Path] = []
+    stage: str | None = None
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, joined, value = word.partition("=")
+        if name not in ("-c", "--config", "--stage"):
+            rest.append(word)
+            continue
+        if not joined:
+            value = next(words, "")
+        if not value:
+            raise ValueError(f"{name} needs a value")
+        if name == "--stage":
+            stage = value
+        else:
+            files.append(Path(value))
+    return files, stage, rest
+
+
+class ConfiguredCLI(LightningCLI):
+    """LightningCLI that tells a stage the configuration of its chain."""
+
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data."""
+        super().instantiate_classes()
+        if isinstance(self.model, Stage):
+            config: Namespace = self._get(self.config, "model")
+            self.model.chain_config = config.init_args.chain.as_dict()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Options: ``-c FILE`` (repeatable, later wins), ``--stage NAME``, and every key of the
+    configuration as a flag, such as ``--trainer.max_steps 10``.
+
+    Raises:
+        ValueError: a configuration or an option is not usable.
+    """
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).propagate = False  # NOTE: Lightning has handlers of its own.
+    command, *others = arguments
+    files, stage, rest = split_arguments(others)
+    config: dict[str, Any] = {}
+    for file in files:
+        config = merged(config, read_config(file))
+    config = staged(config, stage)
+    with tempfile.TemporaryDirectory() as folder:
+        joined = Path(folder) / "config.yaml"
+        joined.write_text(yaml.safe_dump(config, sort_keys=False))
+        # NOTE: Lightning warns when both its arguments and the process's are there.
+        warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        try:
+            ConfiguredCLI(
+                lightning.LightningModule,
+                lightning.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                save_config_kwargs={"overwrite": True},
+                args=[command, *(["--config", str(joined)] if files else []), *rest],
+            )
+        except ValueError as error:
+            raise ValueError(first_cause(str(error))) from error
+    return 0
+
+
+def first_cause(message: str) -> str:
+    """Take the cause out of jsonargparse's account of all the types that a value did not fit."""
+    causes = re.findall(r"^ *- (.+)$", message, flags=re.MULTILINE)
+    return causes[0] if message.startswith("Does not validate") and causes else message

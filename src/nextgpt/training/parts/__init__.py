@@ -1,0 +1,1 @@
+"""Recipes that train the micro model's parts; each writes an ordinary Hugging Face directory."""

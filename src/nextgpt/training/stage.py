@@ -1,0 +1,165 @@
+"""One stage of training the chain, as a LightningModule."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from nextgpt import checkpoint
+from nextgpt.generation import NextGPT
+from nextgpt.losses import alignment_loss, caption_cross_entropy
+from nextgpt.messages import Conversation
+from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.training.schedule import adamw_with_cosine
+
+logger = logging.getLogger(__name__)
+
+
+class Stage(lightning.LightningModule):
+    """Trains some parts of a chain and hands the result on as a checkpoint directory.
+
+    ``encode_align`` trains ``input_projection``; ``decode_align`` trains ``output_projections`` and
+    ``signal_rows``; ``instruct`` trains ``lora``, both projections and the rows.
+    """
+
+    def __init__(
+        self,
+        chain: NextGPTModel,
+        trains: list[str],
+        start_from: Path | None = None,
+        output: Path | None = None,
+        learning_rate: float = 5e-4,
+        weight_decay: float = 0.0,
+        alignment: str = "mse",
+        alignment_weight: float = 1.0,
+    ) -> None:
+        """Prepare the stage.
+
+        Args:
+            chain: All parts.
+            trains: Parts that train, of those that the chain names.
+            start_from: Checkpoint directory of the stage before.
+            output: Directory that the trained parts are written to at the end.
+            learning_rate: Peak learning rate, after 3% warm-up; falls to zero as a cosine.
+            weight_decay: Of AdamW.
+            alignment: Kind of the alignment loss: mse, norm or cosine.
+            alignment_weight: Factor of the alignment loss beside the cross-entropy.
+        """
+        super().__init__()
+        self.chain = chain
+        self.trains = trains
+        self.start_from = start_from
+        self.output = output
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.alignment = alignment
+        self.alignment_weight = alignment_weight
+        self.chain_config: dict[str, Any] = {}
+        """The configuration that ``chain`` was built from; set by the command line."""
+        self.strict_loading = False  # NOTE: frozen weights are not in checkpoints, see below.
+        if start_from is not None:
+            checkpoint.load_trained(chain, start_from)
+        chain.set_trainable(trains)
+
+    def on_fit_start(self) -> None:
+        """Say what trains."""
+        for part, parameters in self.chain.trainable_parts().items():
+            count = sum(parameter.numel() for parameter in parameters.values())
+            state = "trains" if part in self.trains else "frozen"
+            logger.info("%-18s %11d parameters  %s", part, count, state)
+
+    def _losses(self, batch: ChainBatch) -> dict[str, Tensor]:
+        output = self.chain(batch)
+        losses = {"cross_entropy": caption_cross_entropy(output.logits, output.labels)}
+        for modality, conditioning in output.conditioning.items():
+            target = batch.targets[modality]
+            losses[f"alignment_{modality}"] = alignment_loss(conditioning, target, self.alignment)
+        return losses
+
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        weights = {
+            name: 1.0 if name == "cross_entropy" else self.alignment_weight for name in losses
+        }
+        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+
+    def training_step(self, batch: ChainBatch) -> Tensor:
+        """Sum of cross-entropy and alignment; each is logged."""
+        losses = self._losses(batch)
+        total = self._total(losses)
+        self.log_dict(losses, prog_bar=True, batch_size=len(batch.input_ids))
+        self.log("loss", total, batch_size=len(batch.input_ids))
+        return total
+
+    def validation_step(self, batch: ChainBatch) -> None:
+        """The same losses on held-out data, under ``validation/``."""
+        losses = self._losses(batch)
+        logged = {f"validation/{name}": loss for name, loss in losses.items()}
+        logged["validation/loss"] = self._total(losses)
+        self.log_dict(logged, batch_size=len(batch.input_ids))
+
+    def predict_step(self, batch: tuple[int, Conversation]) -> None:
+        """Answer one request: a line of ``replies.jsonl`` and its media in the log folder."""
+        number, conversation = batch
+        folder = Path(self.trainer.default_root_dir) / "predictions"
+        reply = NextGPT(self.chain).chat(conversation)
+        line = {"line": number, **reply.to_json(folder, prefix=f"{number:06d}-")}
+        with (folder / "replies.jsonl").open("a", encoding="utf-8") as replies:
+            replies.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def on_predict_start(self) -> None:
+        """Start a new file of replies."""
+        folder = Path(self.trainer.default_root_dir) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "replies.jsonl").write_text("")
+
+    def on_predict_end(self) -> None:
+        """Say where the replies are."""
+        logger.info("replies are in %s", Path(self.trainer.default_root_dir) / "predictions")
+
+    def configure_optimizers(self) -> dict:
+        """AdamW on the trainable parameters, cosine to zero."""
+        return adamw_with_cosine(
+            [p for p in self.chain.parameters() if p.requires_grad],
+            self.learning_rate,
+            int(self.trainer.estimated_stepping_batches),
+            self.weight_decay,
+        )
+
+    def on_save_checkpoint(self, saved: dict[str, Any]) -> None:
+        """Keep only what trains."""
+        trained = {f"chain.{name}" for name in checkpoint.trained_state(self.chain)}
+        saved["state_dict"] = {k: v for k, v in saved["state_dict"].items() if k in trained}
+
+    def on_load_checkpoint(self, saved: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another stage or shape.
+
+        Raises:
+            ValueError: naming the keys that differ.
+        """
+        ours = {f"chain.{name}" for name in checkpoint.trained_state(self.chain)}
+        if different := sorted(ours ^ set(saved["state_dict"])):
+            raise ValueError(
+                f"the checkpoint holds other parts than this stage trains ({', '.join(different)})"
+                "; resume the stage that wrote it"
+            )
+
+    def on_train_end(self) -> None:
+        """Hand the trained parts on."""
+        if self.output is None or not self.trainer.is_global_zero:
+            return
+        metrics = {
+            name: round(float(value), 5) for name, value in self.trainer.callback_metrics.items()
+        }
+        provenance = {
+            "stage_trained": self.trains,
+            "parent": str(self.start_from) if self.start_from else None,
+            "steps": self.trainer.global_step,
+            "metrics": metrics,
+            "data": getattr(self.trainer.datamodule, "provenance", lambda: {})(),  # type: ignore[attr-defined]
+        }
+        checkpoint.save(self.chain, self.output, self.chain_config, provenance)
+        logger.info("trained parts are in %s", self.output)

@@ -1,0 +1,59 @@
+"""Every configuration that is shipped parses through the front door, with every stage in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nextgpt.cli import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+FILES = sorted(CONFIGS.rglob("*.yaml"))
+
+
+def read(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+CASES = [(file, stage) for file in FILES for stage in (None, *read(file).get("stages", {}))]
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    CASES,
+    ids=[f"{file.relative_to(CONFIGS)}-{stage}" for file, stage in CASES],
+)
+def test_a_shipped_configuration_parses(
+    file: Path, stage: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [] if stage is None else ["--stage", stage]
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "-c", str(file), *chosen, "--print_config"])
+    assert not ended.value.code
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    if stage is not None:
+        wanted = read(file)["stages"][stage]["model"]["init_args"]
+        assert parsed["model"]["init_args"]["trains"] == wanted["trains"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(CONFIGS)))
+def test_no_configuration_holds_an_absolute_path_or_an_environment_variable(file: Path) -> None:
+    def strings(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            return [text for each in value.values() for text in strings(each)]
+        if isinstance(value, list):
+            return [text for each in value for text in strings(each)]
+        return [value] if isinstance(value, str) else []
+
+    assert not [text for text in strings(read(file)) if text.startswith(("/", "~")) or "$" in text]
+
+
+def test_stages_hand_over_to_the_next() -> None:
+    stages = list(read(CONFIGS / "micro.yaml")["stages"].values())
+    for before, after in zip(stages, stages[1:], strict=False):
+        assert (
+            after["model"]["init_args"]["start_from"] == before["model"]["init_args"]["output"]
+        )

@@ -1,0 +1,474 @@
+"""Through the front door, at tiny random size and in all modalities: three stages, then answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import TinyParts
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from nextgpt import Audio, Conversation, Image, NextGPT, Video
+from nextgpt.cli import main
+from nextgpt.data.manifest import Item, write_manifest
+from nextgpt.media import load_medium
+
+STEPS = 6
+RESUMED_AT = 3
+STAGES = {
+    "encode_align": ["input_projection"],
+    "decode_align": ["output_projections", "signal_rows"],
+    "instruct": ["lora", "input_projection", "output_projections", "signal_rows"],
+}
+NUM_SIGNAL_TOKENS = {"image": 2, "audio": 3, "video": 4}
+CONDITIONING_SHAPES = {"image": (8, 32), "audio": (1, 32), "video": (8, 32)}
+LM_WIDTH, FEATURE_WIDTH, LORA_RANK, LM_LAYERS = 32, 16, 4, 2
+HIDDEN, FEEDFORWARD = 16, 24
+
+CAPTIONS = {
+    "image": ["a dog on a blue background", "a cat on a red background"],
+    "audio": ["the sound of a violin, low and slow"],
+    "video": ["a rocket moves up", "a car moves to the right"],
+}
+
+
+def write_world(folder: Path) -> Path:
+    """A manifest of a few small files of every medium, each in both splits."""
+    rng = np.random.default_rng(0)
+    items = []
+    for modality, captions in CAPTIONS.items():
+        for number, caption in enumerate(captions):
+            name = f"{modality}-{number}"
+            if modality == "image":
+                path = Image(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{name}.png")
+            elif modality == "audio":
+                noise = rng.uniform(-0.5, 0.5, 8_000).astype(np.float32)
+                path = Audio(noise, sample_rate_hz=16_000).save(folder / f"{name}.wav")
+            else:
+                frames = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+                path = Video(frames, frames_per_second=4).save(folder / f"{name}.mp4")
+            items += [
+                Item(
+                    f"{name}-{split}",
+                    modality,
+                    path.name,
+                    caption,
+                    caption.split()[1],
+                    {},
+                    "made by the test",
+                    "Apache-2.0",
+                    split,
+                )
+                for split in ("train", "validation")
+            ]
+    write_manifest(folder / "manifest.jsonl", items)
+    return folder / "manifest.jsonl"
+
+
+def configuration(tiny: TinyParts, manifest: Path) -> dict[str, Any]:
+    """A model of tiny parts in the format of configs/micro.yaml."""
+    parts = asdict(tiny)
+
+    def sources(name: str, split: str) -> dict[str, Any]:
+        arguments = {"manifest": str(manifest), "split": split}
+        return {"class_path": f"nextgpt.data.conversations.{name}", "init_args": arguments}
+
+    stages: dict[str, Any] = {}
+    parent = None
+    for stage, trains in STAGES.items():
+        names = {
+            "encode_align": ["MediumToCaption"],
+            "decode_align": ["CaptionToMedium"],
+            "instruct": ["MediumToCaption", "CaptionToMedium"],
+        }[stage]
+        model = {"trains": trains, "start_from": parent, "output": f"runs/{stage}/model"}
+        callback = {"class_path": "recorder.Recorder", "init_args": {"folder": f"runs/{stage}"}}
+        stages[stage] = {
+            "model": {"init_args": model},
+            "data": {
+                "init_args": {
+                    "train": [sources(name, "train") for name in names],
+                    "validation": [sources(name, "validation") for name in names],
+                }
+            },
+            "trainer": {"default_root_dir": f"runs/{stage}", "callbacks": [callback]},
+        }
+        parent = model["output"]
+    return {
+        "model": {
+            "class_path": "nextgpt.training.stage.Stage",
+            "init_args": {
+                "trains": [],
+                "start_from": parent,
+                "learning_rate": 0.01,
+                "chain": {
+                    "language_model": {
+                        "source": parts["language_model"].as_posix(),
+                        "max_length": 512,
+                        "lora": {
+                            "rank": LORA_RANK,
+                            "alpha": 8,
+                            "dropout": 0.0,
+                            "target_modules": ["q_proj", "v_proj"],
+                        },
+                    },
+                    "encoder": {
+                        "class_path": "nextgpt.encoders.MicroBindEncoder",
+                        "init_args": {"source": str(tiny.encoder), "trunk": str(tiny.trunk)},
+                    },
+                    "output_projection": {
+                        "class_path": "nextgpt.projections.OutputProjection",
+                        "init_args": {
+                            "hidden_size": HIDDEN,
+                            "num_layers": 1,
+                            "num_heads": 2,
+                            "feedforward_size": FEEDFORWARD,
+                        },
+                    },
+                    "num_signal_tokens": NUM_SIGNAL_TOKENS,
+                    "decoders": {
+                        modality: {
+                            "class_path": f"nextgpt.decoders.{modality.title()}Decoder",
+                            "init_args": {"source": str(parts[modality]), "num_inference_steps": 2},
+                        }
+                        for modality in NUM_SIGNAL_TOKENS
+                    },
+                },
+            },
+        },
+        "data": {
+            "class_path": "nextgpt.data.datamodule.ChainData",
+            "init_args": {"batch_size": 6, "num_validation": 4},
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": STEPS,
+            "check_val_every_n_epoch": None,
+            "val_check_interval": STEPS,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "enable_progress_bar": False,
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.CSVLogger",
+                "init_args": {"save_dir": "runs"},
+            },
+        },
+        "seed_everything": 0,
+        "stages": stages,
+    }
+
+
+@pytest.fixture(scope="module")
+def workplace(
+    tiny: TinyParts, own_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A folder with ``tiny.yaml``, in which the tests of this module work."""
+    folder = tmp_path_factory.mktemp("end-to-end")
+    manifest = write_world(folder / "world")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(configuration(tiny, manifest)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def trained(workplace: Path) -> Path:
+    """The same folder after the three stages; ``runs/instruct/model`` is the result."""
+    for stage in STAGES:
+        assert main(["fit", "-c", "tiny.yaml", "--stage", stage]) == 0
+    return workplace
+
+
+def record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "record.json").read_text())
+
+
+def transformer_shapes(conditioning_shape: tuple[int, int]) -> dict[str, list[int]]:
+    """Parameters of one output projection, written down by hand from the architecture."""
+    length, width = conditioning_shape
+    norm = {"weight": [HIDDEN], "bias": [HIDDEN]}
+    attention = {
+        "in_proj_weight": [3 * HIDDEN, HIDDEN],
+        "in_proj_bias": [3 * HIDDEN],
+        "out_proj.weight": [HIDDEN, HIDDEN],
+        "out_proj.bias": [HIDDEN],
+    }
+    feedforward = {
+        "linear1.weight": [FEEDFORWARD, HIDDEN],
+        "linear1.bias": [FEEDFORWARD],
+        "linear2.weight": [HIDDEN, FEEDFORWARD],
+        "linear2.bias": [HIDDEN],
+    }
+    shapes = {
+        "queries": [1, length, HIDDEN],
+        "input.weight": [HIDDEN, LM_WIDTH],
+        "input.bias": [HIDDEN],
+        "output.weight": [width, HIDDEN],
+        "output.bias": [width],
+    }
+    blocks: dict[str, tuple[list[str], int]] = {
+        "encoder": (["self_attn"], 2),
+        "decoder": (["self_attn", "multihead_attn"], 3),
+    }
+    for side, (attentions, num_norms) in blocks.items():
+        layer = dict(feedforward)
+        for name in attentions:
+            layer |= {f"{name}.{key}": shape for key, shape in attention.items()}
+        for number in range(1, num_norms + 1):
+            layer |= {f"norm{number}.{key}": shape for key, shape in norm.items()}
+        shapes |= {f"transformer.{side}.layers.0.{key}": shape for key, shape in layer.items()}
+        shapes |= {f"transformer.{side}.norm.{key}": shape for key, shape in norm.items()}
+    return shapes
+
+
+def expected_trainable() -> dict[str, dict[str, list[int]]]:
+    """Names and shapes of the trainable parameters of each part."""
+    layers = "chain.language_model.llm.model.layers"
+    return {
+        "input_projection": {
+            "chain.input_projection.linear.weight": [LM_WIDTH, FEATURE_WIDTH],
+            "chain.input_projection.linear.bias": [LM_WIDTH],
+        },
+        "signal_rows": {
+            "chain.language_model.signal_rows.input": [sum(NUM_SIGNAL_TOKENS.values()), LM_WIDTH]
+        },
+        "output_projections": {
+            f"chain.output_projections.{modality}.{name}": shape
+            for modality, conditioning_shape in CONDITIONING_SHAPES.items()
+            for name, shape in transformer_shapes(conditioning_shape).items()
+        },
+        "lora": {
+            f"{layers}.{layer}.self_attn.{target}.lora_{side}.default.weight": shape
+            for layer in range(LM_LAYERS)
+            for target in ("q_proj", "v_proj")
+            for side, shape in (("A", [LORA_RANK, LM_WIDTH]), ("B", [LM_WIDTH, LORA_RANK]))
+        },
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_trains_exactly_its_parts(trained: Path, stage: str) -> None:
+    expected: dict[str, list[int]] = {}
+    for part in STAGES[stage]:
+        expected |= expected_trainable()[part]
+    found = record(trained / "runs" / stage)
+    assert found["trainable"] == expected
+    assert found["frozen"] > 0
+    assert found["changed_although_frozen"] == []
+    assert found["unchanged_although_trained"] == []
+    assert found["without_gradient"] == []
+    assert found["gradients_elsewhere"] == []
+    assert found["signal_rows_without_gradient"] == []
+
+
+def test_a_stage_hands_its_result_to_the_next(trained: Path) -> None:
+    projections = {
+        stage: load_file(trained / "runs" / stage / "model" / "projections.safetensors")
+        for stage in STAGES
+    }
+    keys = {key for key in projections["encode_align"] if key.startswith("input_projection.")}
+    assert len(keys) == 2
+    for key in keys:
+        first, second, third = (projections[stage][key] for stage in STAGES)
+        assert torch.equal(first, second)
+        assert not torch.equal(second, third)
+    for before, after in (("encode_align", "decode_align"), ("decode_align", "instruct")):
+        provenance = trained / "runs" / after / "model" / "provenance.json"
+        assert json.loads(provenance.read_text())["parent"] == f"runs/{before}/model"
+
+
+def test_a_checkpoint_holds_what_was_trained_and_nothing_else(trained: Path) -> None:
+    folder = trained / "runs" / "instruct" / "model"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files - {"adapter/README.md"} == {
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "config.yaml",
+        "projections.safetensors",
+        "provenance.json",
+        "signal_rows.safetensors",
+    }
+    expected = expected_trainable()
+    count = 0
+    for file in folder.rglob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            count += len(list(tensors.keys()))
+    assert count == sum(map(len, expected.values()))
+
+
+def test_a_killed_run_resumes_on_the_same_loss_curve(trained: Path) -> None:
+    whole = record(trained / "runs" / "instruct")["losses"]
+    assert list(whole) == [str(step) for step in range(1, STEPS + 1)]
+    saver = {
+        "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+        "init_args": {
+            "dirpath": "runs/killed/steps",
+            "filename": "{step}",
+            "every_n_train_steps": RESUMED_AT,
+            "save_top_k": -1,
+        },
+    }
+    for name, die_at in (("killed", RESUMED_AT + 1), ("resumed", None)):
+        recorder = {
+            "class_path": "recorder.Recorder",
+            "init_args": {"folder": f"runs/{name}", "die_at": die_at},
+        }
+        over = {
+            "model": {"init_args": {"output": f"runs/{name}/model"}},
+            "trainer": {
+                "default_root_dir": f"runs/{name}",
+                "callbacks": [recorder, *([saver] if die_at else [])],
+            },
+        }
+        # The files given later win, but not over the stage, so the stage itself is overridden.
+        Path(f"{name}.yaml").write_text(yaml.safe_dump({"stages": {"instruct": over}}))
+    arguments = ["fit", "-c", "tiny.yaml", "--stage", "instruct", "-c"]
+    with pytest.raises(RuntimeError, match="killed by the test"):
+        main([*arguments, "killed.yaml"])
+    assert not Path("runs/killed/model").exists()
+    saved = f"runs/killed/steps/step={RESUMED_AT}.ckpt"
+    state = torch.load(saved, weights_only=True)["state_dict"]
+    expected = expected_trainable()
+    assert set(state) == {name for part in expected.values() for name in part}
+    assert main([*arguments, "resumed.yaml", "--ckpt_path", saved]) == 0
+    resumed = record(Path("runs/resumed"))["losses"]
+    assert list(resumed) == [str(step) for step in range(RESUMED_AT + 1, STEPS + 1)]
+    assert resumed == {step: whole[step] for step in resumed}  # bit for bit
+    for name in ("projections", "signal_rows", "adapter/adapter_model"):
+        ours = load_file(f"runs/resumed/model/{name}.safetensors")
+        theirs = load_file(f"runs/instruct/model/{name}.safetensors")
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+
+
+def test_validate_reports_the_losses_of_every_medium(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", "-c", "tiny.yaml", "--stage", "instruct"]) == 0
+    output = capsys.readouterr().out
+    for name in ("cross_entropy", "loss"):
+        assert f"validation/{name}" in output
+
+
+MEDIA = ["image", "audio", "video"]
+
+
+def test_chat_answers_with_every_medium_as_one_json_object(
+    trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", "runs/instruct/model", "--out", "replies", "--seed", "3", "--json"]
+    question = ["--once", "Draw a dog.", "--modalities", ",".join(MEDIA)]
+    assert main(["chat", *arguments, *question]) == 0
+    reply = json.loads(capfd.readouterr().out)
+    media = [part for part in reply["parts"] if part["type"] != "text"]
+    assert sorted({part["type"] for part in media}) == sorted(MEDIA)
+    for index, part in enumerate(media):
+        assert part["seed"] == 3 + index
+        assert load_medium(part["path"]).modality == part["type"]
+        assert Path(part["path"]).parent == Path("replies")
+    timings = reply["timings"]
+    assert 0 < timings["first_token_s"] <= timings["text_s"] <= timings["total_s"]
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> NextGPT:
+    return NextGPT.from_pretrained(trained / "runs" / "instruct" / "model")
+
+
+def attachment(trained: Path, modality: str) -> Any:
+    return load_medium(next((trained / "world").glob(f"{modality}-0.*")))
+
+
+@pytest.mark.parametrize("modality", MEDIA)
+def test_python_answers_a_medium_with_a_medium(
+    trained: Path, model: NextGPT, modality: str
+) -> None:
+    question = ["What is this?", attachment(trained, modality)]
+    options: dict[str, Any] = {"seed": 5, "modalities": [modality], "max_new_tokens": 8}
+    reply = model.chat(question, **options)
+    again = model.chat(question, **options)
+    assert {medium.modality for medium in reply.media} == {modality}
+    assert reply.text == again.text
+    hashes = [[medium.content_hash() for medium in each.media] for each in (reply, again)]
+    assert hashes[0] == hashes[1]
+    paths = reply.save(trained / "saved" / modality)
+    assert [load_medium(path).modality for path in paths[:-1]] == [modality] * (len(paths) - 1)
+
+
+def test_a_forbidden_medium_never_appears(trained: Path, model: NextGPT) -> None:
+    reply = model.chat("Draw a dog on a blue background.", modalities=[], max_new_tokens=40)
+    assert reply.media == []
+
+
+@pytest.mark.parametrize("modality", MEDIA)
+def test_what_is_attached_changes_the_answer(
+    trained: Path, model: NextGPT, modality: str
+) -> None:
+    medium = attachment(trained, modality)
+    features = model.features(medium.modality, [medium])
+    plan = model.model.prompter.generation_plan(Conversation().user(medium, "What?"), 8)
+    from nextgpt.collate import collate
+
+    def state(values: torch.Tensor) -> torch.Tensor:
+        batch = collate([plan], lambda *_: values)
+        return model.model.language_model(model.model.assemble(batch))[0, -1]
+
+    assert not torch.allclose(state(features), state(features + 1), atol=1e-4)
+
+
+def test_predict_answers_a_file_of_requests(trained: Path) -> None:
+    requests = [
+        {"text": "Hello!"},
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "What is this?"},
+                        {"type": "audio", "path": "world/audio-0.wav"},
+                    ],
+                }
+            ]
+        },
+    ]
+    Path("requests.jsonl").write_text("".join(json.dumps(each) + "\n" for each in requests))
+    where = ["--data.requests", "requests.jsonl", "--trainer.default_root_dir", "runs/predict"]
+    assert main(["predict", "-c", "tiny.yaml", *where]) == 0
+    replies = [
+        json.loads(line)
+        for line in Path("runs/predict/predictions/replies.jsonl").read_text().splitlines()
+    ]
+    assert [reply["line"] for reply in replies] == [1, 2]
+    for reply in replies:
+        assert reply["role"] == "assistant"
+        for part in reply["content"]:
+            if part["type"] != "text":
+                load_medium(Path("runs/predict/predictions") / part["path"])
+
+
+def test_a_request_that_cannot_be_used_is_named_by_its_line(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("bad.jsonl").write_text('{"text": "Hello!"}\n{"messages": 3}\n')
+    assert main(["predict", "-c", "tiny.yaml", "--data.requests", "bad.jsonl"]) == 1
+    assert "bad.jsonl, line 2" in capsys.readouterr().err
+
+
+def test_resuming_another_stage_is_refused_by_name(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = f"runs/killed/steps/step={RESUMED_AT}.ckpt"
+    if not os.path.exists(saved):
+        pytest.skip("needs the checkpoint of the resume test")
+    arguments = ["fit", "-c", "tiny.yaml", "--stage", "encode_align", "--ckpt_path", saved]
+    assert main([*arguments, "--model.init_args.output", "runs/other/model"]) == 1
+    assert "lora_A" in capsys.readouterr().err
+    assert not Path("runs/other/model").exists()

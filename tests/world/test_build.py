@@ -1,0 +1,162 @@
+"""Building the world: the splits hold what they say, and an interrupted build ends the same."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tiny_icons import pattern
+
+from nextgpt.data.manifest import Item, read_manifest
+from nextgpt.sources import SourceError
+from nextgpt.world import build, commands
+from nextgpt.world.build import build_judge_pictures, build_world, near_identical
+from nextgpt.world.concepts import STYLES, drawings
+from nextgpt.world.pictures import render
+from nextgpt.world.scenes import Scene, describe, held_out_pairs
+
+COUNTS = {"num_train": 80, "num_validation": 40, "num_held_out_pair": 20}
+
+
+@pytest.fixture(scope="module")
+def world(pinned_archives: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of a few hundred pictures, drawn by two processes; not to be written to."""
+    folder = tmp_path_factory.mktemp("built") / "world"
+    build_world(folder, archives=pinned_archives, **COUNTS)
+    return folder
+
+
+def fingerprint(world: Path) -> dict[str, str]:
+    """Hash every file of a world."""
+    return {
+        str(path.relative_to(world)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in world.rglob("*")
+        if path.is_file()
+    }
+
+
+def scene_of(item: Item) -> Scene:
+    """Read the scene back from a manifest line."""
+    names = ("background", "size", "place", "count", "style")
+    return Scene(item.concept, **{name: item.attributes[name] for name in names})
+
+
+def test_a_world_is_what_its_manifest_says(world: Path) -> None:
+    items = read_manifest(world / "manifest.jsonl")
+    num_test = len(drawings("test"))
+    assert Counter(item.split for item in items) == {
+        "train": 80 + 10,
+        "validation": 40,
+        "held_out_pair": 20,
+        "held_out_drawing": 6 * num_test,
+    }
+    assert len({item.id for item in items}) == len(items)
+    artists = {drawing.key: drawing for party in ("model", "test") for drawing in drawings(party)}
+    pairs = set(held_out_pairs())
+    for item in items:
+        drawing = artists[item.attributes["drawing"]]
+        assert (world / item.path).is_file()
+        assert item.concept == drawing.concept
+        assert item.caption == describe(scene_of(item), drawing.view)
+        assert item.attributes["style"] in (None, *STYLES)
+        if item.attributes["style"]:
+            assert STYLES[item.attributes["style"]] == drawing.artist
+        held_out = (item.concept, item.attributes["background"]) in pairs
+        assert held_out == (item.split == "held_out_pair")
+        assert (drawing.artist == "fxemoji") == (item.split == "held_out_drawing")
+        assert f"@iconify-json/{drawing.artist}@" in item.source
+        assert item.licence
+    views = Counter(item.attributes["view"] for item in items if item.split == "train")
+    assert views["whole"] == 80
+    assert all(
+        i.attributes["count"] == 1 for i in items if i.attributes["view"] in ("face", "other")
+    )
+
+
+def test_an_interrupted_build_ends_like_one_that_ran_through(
+    tmp_path: Path, world: Path, pinned_archives: Path
+) -> None:
+    interrupted = Path(shutil.copytree(world, tmp_path / "interrupted"))
+    pictures = sorted((interrupted / "pictures").iterdir())
+    for picture in pictures[::10]:
+        picture.unlink()
+    (interrupted / "manifest.jsonl").unlink()
+    written_ns = pictures[1].stat().st_mtime_ns
+    build_world(interrupted, archives=pinned_archives, **COUNTS)
+    assert fingerprint(interrupted) == fingerprint(world)
+    assert pictures[1].stat().st_mtime_ns == written_ns
+
+
+def test_another_seed_gives_other_pictures_of_the_same_names() -> None:
+    allowed = drawings("model")
+    first, second = (list(build._plan("train", allowed, 200, seed)) for seed in (0, 1))
+    assert [picture.item.id for picture in first] == [picture.item.id for picture in second]
+    assert not {p.item.path for p in first} & {p.item.path for p in second}
+
+
+def test_a_drawing_that_repeats_another_partys_is_found_mirrored_too() -> None:
+    head = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 6 6" width="256" height="256">'
+    one, two = (render(f"{head}{pattern(name)}</svg>") for name in ("one", "two"))
+    mirrored = render(f'{head}<g transform="translate(6 0) scale(-1 1)">{pattern("one")}</g></svg>')
+    assert near_identical({"test/one": one, "test/two": two}, {"model/one": mirrored}) == {
+        "test/one": ("model/one", 0)
+    }
+
+
+def test_near_identical_test_drawings_are_left_out(
+    tmp_path: Path, pinned_archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "near_identical", lambda *_: {"fxemoji/dogside": ("noto/dog", 3)})
+    monkeypatch.setattr(build, "MIN_PICTURES_FOR_A_POOL", 10_000)
+    items = read_manifest(build_world(tmp_path, archives=pinned_archives, **COUNTS))
+    used = {i.attributes["drawing"] for i in items if i.split == "held_out_drawing"}
+    assert used == {d.key for d in drawings("test")} - {"fxemoji/dogside"}
+
+
+def test_the_judges_pictures_come_from_its_own_artists(
+    tmp_path: Path, pinned_archives: Path
+) -> None:
+    manifest = build_judge_pictures(tmp_path, num_pictures=60, archives=pinned_archives)
+    items = read_manifest(manifest)
+    assert manifest.name == "judge.jsonl"
+    assert len(items) == 60
+    assert {item.split for item in items} == {"judge"}
+    used = {item.attributes["drawing"] for item in items}
+    assert used <= {drawing.key for drawing in drawings("judge")}
+
+
+def test_the_commands_build_and_count(
+    tmp_path: Path,
+    world: Path,
+    pinned_archives: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = Path(shutil.copytree(world, tmp_path / "world"))
+    small = functools.partial(build_world, num_validation=40, num_held_out_pair=20)
+    monkeypatch.setattr(commands, "build_world", small)
+    commands.build(out=copy, archives=pinned_archives, num_train=80)
+    assert "90 train, 40 validation, 20 held_out_pair" in capsys.readouterr().out
+    commands.stats(world=copy)
+    printed = capsys.readouterr().out
+    for word in ("concept", "background", "licence", "rainbow", "CC-BY-4.0", "90"):
+        assert word in printed
+
+
+def test_an_archive_with_another_hash_stops_the_build_before_anything_is_written(
+    tmp_path: Path, pinned_archives: Path
+) -> None:
+    shutil.copytree(pinned_archives, tmp_path / "archives")
+    (tmp_path / "archives" / "iconify-json-noto-1.2.9.tgz").write_bytes(b"another file")
+    with pytest.raises(SourceError, match="iconify-json-noto-1.2.9.tgz has sha256"):
+        build_world(tmp_path / "world", archives=tmp_path / "archives", num_train=1)
+    assert not (tmp_path / "world").exists()
+
+
+def test_a_world_without_training_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="num_train is 0"):
+        build_world(tmp_path, num_train=0)
