@@ -62,7 +62,9 @@ class Recorder(lightning.Callback):
                 name for name, digest in self._frozen(pl_module).items() if digest != self.frozen[name]
             ],
             "unchanged_although_trained": [n for n in after if after[n] == self.before[n]],
-            "without_gradient": [n for n in after if not self.gradients[n].any()],
+            "without_gradient": [
+                n for n in after if n not in self.gradients or not self.gradients[n].any()
+            ],
             "gradients_elsewhere": sorted(set(self.gradients) - set(after)),
             "signal_rows_without_gradient": [
                 row

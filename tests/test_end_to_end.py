@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TinyParts
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from nextgpt import Audio, Conversation, Image, NextGPT, Video
 from nextgpt.cli import main
+from nextgpt.collate import collate
 from nextgpt.data.manifest import Item, write_manifest
 from nextgpt.media import load_medium
+
+if TYPE_CHECKING:
+    from conftest import TinyParts
 
 STEPS = 6
 RESUMED_AT = 3
@@ -305,48 +307,65 @@ def test_a_checkpoint_holds_what_was_trained_and_nothing_else(trained: Path) -> 
     assert count == sum(map(len, expected.values()))
 
 
-def test_a_killed_run_resumes_on_the_same_loss_curve(trained: Path) -> None:
-    whole = record(trained / "runs" / "instruct")["losses"]
-    assert list(whole) == [str(step) for step in range(1, STEPS + 1)]
+def overridden(name: str, die_at: int | None) -> str:
+    """Write a file that sends the instruct stage to another folder; it may die on the way."""
+    recorder = {
+        "class_path": "recorder.Recorder",
+        "init_args": {"folder": f"runs/{name}", "die_at": die_at},
+    }
     saver = {
         "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
         "init_args": {
-            "dirpath": "runs/killed/steps",
+            "dirpath": f"runs/{name}/steps",
             "filename": "{step}",
             "every_n_train_steps": RESUMED_AT,
             "save_top_k": -1,
         },
     }
-    for name, die_at in (("killed", RESUMED_AT + 1), ("resumed", None)):
-        recorder = {
-            "class_path": "recorder.Recorder",
-            "init_args": {"folder": f"runs/{name}", "die_at": die_at},
-        }
-        over = {
-            "model": {"init_args": {"output": f"runs/{name}/model"}},
-            "trainer": {
-                "default_root_dir": f"runs/{name}",
-                "callbacks": [recorder, *([saver] if die_at else [])],
-            },
-        }
-        # The files given later win, but not over the stage, so the stage itself is overridden.
-        Path(f"{name}.yaml").write_text(yaml.safe_dump({"stages": {"instruct": over}}))
-    arguments = ["fit", "-c", "tiny.yaml", "--stage", "instruct", "-c"]
+    stage = {
+        "model": {"init_args": {"output": f"runs/{name}/model"}},
+        "trainer": {"default_root_dir": f"runs/{name}", "callbacks": [recorder, saver]},
+    }
+    Path(f"{name}.yaml").write_text(yaml.safe_dump({"stages": {"instruct": stage}}))
+    return f"{name}.yaml"
+
+
+@pytest.fixture(scope="module")
+def killed(trained: Path) -> str:
+    """The checkpoint that an instruct run wrote before it died."""
+    arguments = ["fit", "-c", "tiny.yaml", "-c", overridden("killed", RESUMED_AT + 1)]
     with pytest.raises(RuntimeError, match="killed by the test"):
-        main([*arguments, "killed.yaml"])
+        main([*arguments, "--stage", "instruct"])
     assert not Path("runs/killed/model").exists()
-    saved = f"runs/killed/steps/step={RESUMED_AT}.ckpt"
-    state = torch.load(saved, weights_only=True)["state_dict"]
-    expected = expected_trainable()
-    assert set(state) == {name for part in expected.values() for name in part}
-    assert main([*arguments, "resumed.yaml", "--ckpt_path", saved]) == 0
-    resumed = record(Path("runs/resumed"))["losses"]
+    return f"runs/killed/steps/step={RESUMED_AT}.ckpt"
+
+
+def test_a_killed_run_resumes_on_the_same_loss_curve(trained: Path, killed: str) -> None:
+    whole = record(trained / "runs" / "instruct")["losses"]
+    assert list(whole) == [str(step) for step in range(1, STEPS + 1)]
+    arguments = ["fit", "-c", "tiny.yaml", "-c", overridden("resumed", None)]
+    assert main([*arguments, "--stage", "instruct", "--ckpt_path", killed]) == 0
+    resumed = record(trained / "runs" / "resumed")["losses"]
     assert list(resumed) == [str(step) for step in range(RESUMED_AT + 1, STEPS + 1)]
     assert resumed == {step: whole[step] for step in resumed}  # bit for bit
     for name in ("projections", "signal_rows", "adapter/adapter_model"):
         ours = load_file(f"runs/resumed/model/{name}.safetensors")
         theirs = load_file(f"runs/instruct/model/{name}.safetensors")
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+
+
+def test_a_training_checkpoint_holds_only_what_trains(killed: str) -> None:
+    state = torch.load(killed, weights_only=True)["state_dict"]
+    assert set(state) == {name for part in expected_trainable().values() for name in part}
+
+
+def test_resuming_another_stage_is_refused_by_name(
+    killed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", "-c", "tiny.yaml", "--stage", "encode_align", "--ckpt_path", killed]
+    assert main([*arguments, "--model.init_args.output", "runs/other/model"]) == 1
+    assert "lora_A" in capsys.readouterr().err
+    assert not Path("runs/other/model").exists()
 
 
 def test_validate_reports_the_losses_of_every_medium(
@@ -415,7 +434,6 @@ def test_what_is_attached_changes_the_answer(
     medium = attachment(trained, modality)
     features = model.features(medium.modality, [medium])
     plan = model.model.prompter.generation_plan(Conversation().user(medium, "What?"), 8)
-    from nextgpt.collate import collate
 
     def state(values: torch.Tensor) -> torch.Tensor:
         batch = collate([plan], lambda *_: values)
@@ -460,15 +478,3 @@ def test_a_request_that_cannot_be_used_is_named_by_its_line(
     Path("bad.jsonl").write_text('{"text": "Hello!"}\n{"messages": 3}\n')
     assert main(["predict", "-c", "tiny.yaml", "--data.requests", "bad.jsonl"]) == 1
     assert "bad.jsonl, line 2" in capsys.readouterr().err
-
-
-def test_resuming_another_stage_is_refused_by_name(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    saved = f"runs/killed/steps/step={RESUMED_AT}.ckpt"
-    if not os.path.exists(saved):
-        pytest.skip("needs the checkpoint of the resume test")
-    arguments = ["fit", "-c", "tiny.yaml", "--stage", "encode_align", "--ckpt_path", saved]
-    assert main([*arguments, "--model.init_args.output", "runs/other/model"]) == 1
-    assert "lora_A" in capsys.readouterr().err
-    assert not Path("runs/other/model").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
     "signal_rows.safetensors",
     "provenance.json",
 )
+SOURCE_KEYS = ("source", "trunk")
+"""Keys of a configuration whose values say where weights come from."""
 
 
 def shipped_model() -> Path:
@@ -36,10 +39,10 @@ def shipped_model() -> Path:
 
 
 def with_sources(config: Any, change: Any) -> Any:
-    """Copy a configuration, with ``change`` applied to the value of every ``source`` key."""
+    """Copy a configuration, with ``change`` applied to the value of every source."""
     if isinstance(config, dict):
         return {
-            key: change(value) if key == "source" else with_sources(value, change)
+            key: change(value) if key in SOURCE_KEYS else with_sources(value, change)
             for key, value in config.items()
         }
     if isinstance(config, list):
@@ -113,6 +116,8 @@ def save(
         partial.rename(directory / name)
     if parts["lora"]:
         model.language_model.save_lora(directory / ADAPTER)
+    else:
+        shutil.rmtree(directory / ADAPTER, ignore_errors=True)
     versions = {
         name: metadata.version(name) for name in ("torch", "transformers", "diffusers", "peft")
     }
@@ -120,7 +125,12 @@ def save(
         "hidden_size": model.language_model.hidden_size,
         "vocabulary_size": model.language_model.vocabulary_size,
     }
-    record = {"language_model": base, "versions": versions, **provenance}
+    record = {
+        "language_model": base,
+        "adapter": bool(parts["lora"]),
+        "versions": versions,
+        **provenance,
+    }
     (directory / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
     text = yaml.safe_dump({"chain": relative(config, directory)}, sort_keys=False)
     (directory / CONFIG).write_text(text)
@@ -133,8 +143,8 @@ def load_trained(model: NextGPTModel, directory: Path) -> None:
         ValueError: naming the file and every key that is missing, unexpected or misshapen, or the
             width or vocabulary of another base model.
     """
-    record = _read(directory, PROVENANCE, lambda file: json.loads(file.read_text()))
-    for key, value in record["language_model"].items():
+    language_model, has_adapter = _read(directory, PROVENANCE, _facts)
+    for key, value in language_model.items():
         ours = getattr(model.language_model, key)
         if ours != value:
             raise ValueError(
@@ -150,7 +160,10 @@ def load_trained(model: NextGPTModel, directory: Path) -> None:
     load_exactly(projections, _read(directory, PROJECTIONS, load_file), directory / PROJECTIONS)
     rows = _read(directory, SIGNAL_ROWS, load_file)
     load_exactly(parts["signal_rows"], rows, directory / SIGNAL_ROWS)
-    if (directory / ADAPTER).exists():
+    if has_adapter or (directory / ADAPTER).exists():
+        # Read here first, because the errors of peft name neither file nor remedy.
+        _read(directory, f"{ADAPTER}/adapter_config.json", _json)
+        _read(directory, f"{ADAPTER}/adapter_model.safetensors", load_file)
         model.language_model.load_lora(directory / ADAPTER)
     model.requires_grad_(False)
 
@@ -172,14 +185,27 @@ def load(directory: str | Path) -> NextGPTModel:
     return model
 
 
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text())
+
+
+def _facts(provenance: Path) -> tuple[dict[str, int], bool]:
+    """Width and vocabulary of the base model, and whether an adapter belongs to the checkpoint."""
+    record = _json(provenance)
+    return record["language_model"], record.get("adapter", False)
+
+
 def _read(directory: Path, name: str, read: Any) -> Any:
     file = directory / name
     if not file.exists():
-        raise ValueError(f"{file} is missing; a checkpoint directory is not whole without it")
+        raise ValueError(f"{file} is missing; copy the checkpoint directory again, whole")
     try:
         return read(file)
-    except (SafetensorError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file} cannot be read ({' '.join(str(error).split())})") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({' '.join(str(error).split())}); copy the checkpoint "
+            "directory again"
+        ) from error
 
 
 @torch.no_grad()

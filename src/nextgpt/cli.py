@@ -1,11 +1,11 @@
 """The command line: training words go to LightningCLI, the others to typed functions."""
 
+import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nextgpt.sources import SourceError
 
@@ -25,38 +25,32 @@ usage: nextgpt COMMAND [options]
 """
 
 
-def chat(
-    model: Path | None = None,
-    attach: list[Path] | None = None,
-    once: str | None = None,
-    out: Path | None = None,
-    seed: int | None = None,
-    modalities: str | None = None,
-    json: bool = False,
-) -> int:
-    """Chat with a model in the terminal.
+def chat(arguments: Sequence[str]) -> int:
+    """Chat with a model in the terminal."""
+    parser = argparse.ArgumentParser("nextgpt chat", description="Chat with a model.")
+    add = parser.add_argument
+    add("--model", type=Path, metavar="DIR", help="checkpoint directory (default: micro model)")
+    add("--attach", type=Path, metavar="FILE", action="append", default=[],
+        help="attach a file to the first message; repeatable")  # fmt: skip
+    add("--once", metavar="TEXT", help="ask this one question and end")
+    add("--out", type=Path, metavar="DIR", help="folder for the media of the replies")
+    add("--seed", type=int, help="the same seed gives the same reply (default: a fresh one)")
+    add("--modalities", metavar="LIST", help="comma-separated media that every reply must hold, "
+        "such as image,audio; text forbids all media (default: the model chooses)")  # fmt: skip
+    add("--json", action="store_true", help="one JSON object a reply on stdout, nothing else")
+    options = parser.parse_args(arguments)
 
-    Args:
-        model: Checkpoint directory; the micro model that ships with nextgpt by default.
-        attach: File to attach to the first message; repeatable.
-        once: Ask this one question and end.
-        out: Folder for the media of the replies.
-        seed: The same seed gives the same reply; a fresh one is drawn and shown by default.
-        modalities: Comma-separated media that every reply must hold, such as image,audio; text forbids
-            all media. The model chooses by default.
-        json: Print one JSON object a reply on stdout and nothing else.
-    """
     from nextgpt.chat import run_chat
     from nextgpt.generation import NextGPT
 
     return run_chat(
-        NextGPT.from_pretrained(model),
-        attach=attach or [],
-        once=once,
-        out=out,
-        seed=seed,
-        modalities=modalities.split(",") if modalities is not None else None,
-        json_output=json,
+        NextGPT.from_pretrained(options.model),
+        attach=options.attach,
+        once=options.once,
+        out=options.out,
+        seed=options.seed,
+        modalities=options.modalities.split(",") if options.modalities else None,
+        json_output=options.json,
     )
 
 
@@ -73,12 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return run(arguments)
         if word == "chat":
-            return _call(chat, rest, "nextgpt chat")
+            return chat(rest)
         if word == "world":
             from nextgpt.world import commands
 
+            from jsonargparse import CLI
+
             words = {"build": commands.build, "stats": commands.stats}
-            return _call(words, rest, "nextgpt world")
+            CLI(words, args=rest, prog="nextgpt world", as_positional=False)
+            return 0
     except (ValueError, SourceError) as error:
         print(f"nextgpt: {error}", file=sys.stderr)
         return 1
@@ -88,16 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wants_help = word in ("", "-h", "--help")
     print(USAGE if wants_help else f"nextgpt: there is no command {word!r}\n\n{USAGE}", end="")
     return 0 if wants_help else 2
-
-
-def _call(
-    functions: Callable[..., Any] | dict[str, Callable[..., Any]], rest: list[str], prog: str
-) -> int:
-    """Call a typed function, or the one of several that the first word names, with options."""
-    from jsonargparse import CLI
-
-    result = CLI(functions, args=rest, prog=prog, as_positional=False)
-    return result if isinstance(result, int) else 0
 
 
 if __name__ == "__main__":

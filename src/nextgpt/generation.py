@@ -207,8 +207,8 @@ class NextGPT:
 
         model, language_model = self.model, self.model.language_model
         signals = language_model.signals
-        longest_run = max(signals.num_signal_tokens.values(), default=0)
-        plan = model.prompter.generation_plan(conversation, max_new_tokens + longest_run)
+        # At the worst, media that are still owed follow max_new_tokens of text.
+        plan = model.prompter.generation_plan(conversation, max_new_tokens + len(signals))
         batch = collate([plan], self.features)
         generator = torch.Generator().manual_seed(seed)
         cache = DynamicCache(config=language_model.llm.config)

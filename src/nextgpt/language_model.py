@@ -169,7 +169,8 @@ class LanguageModel(nn.Module):
         from peft import LoraConfig
         from safetensors.torch import load_file
 
-        config = LoraConfig.from_pretrained(folder)
+        # NOTE: peft takes a relative path for the name of a repository.
+        config = LoraConfig.from_pretrained(folder.resolve())
         self.lora_options = LoraOptions(
             config.r, config.lora_alpha, config.lora_dropout, sorted(config.target_modules)
         )

@@ -175,11 +175,21 @@ class NextGPTModel(nn.Module):
                 parameter.requires_grad_(True)
 
     def assemble(self, batch: ChainBatch) -> Tensor:
-        """Embed the tokens and put the projected features in their slots; (B, T, D)."""
+        """Embed the tokens and put the projected features in their slots; (B, T, D).
+
+        Raises:
+            ValueError: a medium has more or fewer features than places; gives both numbers.
+        """
         inputs_embeds = self.language_model.embed(batch.input_ids)
         for modality, features in batch.features.items():
             rows, starts = batch.slots[modality].unbind(1)
-            projected = self.input_projection(features.to(inputs_embeds.dtype))
+            projected = self.input_projection(features).to(inputs_embeds.dtype)
+            if projected.shape[1] != self.num_media_tokens(modality):
+                raise ValueError(
+                    f"{projected.shape[1]} features of one {modality} for "
+                    f"{self.num_media_tokens(modality)} places in the sequence; compute them with "
+                    "this model's encoder"
+                )
             positions = starts.unsqueeze(1) + torch.arange(projected.shape[1], device=starts.device)
             inputs_embeds = inputs_embeds.index_put((rows.unsqueeze(1), positions), projected)
         return inputs_embeds

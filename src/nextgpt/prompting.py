@@ -189,7 +189,8 @@ class Prompter:
                 return plan
         raise ValueError(
             f"the last message has {len(sequence.ids)} tokens; with {reserve} reserved for the "
-            f"answer at most {self.max_length - reserve} fit: shorten the message"
+            f"answer at most {max(0, self.max_length - reserve)} fit: shorten the message or lower "
+            "max_new_tokens"
         )
 
     def _add_bos(self, sequence: _Sequence) -> None:

@@ -117,9 +117,7 @@ def test_saving_and_reading_back_gives_the_same_features(
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {"config.json", "model.safetensors"}
     batch = encoder.preprocess(Modality.IMAGE, media(0)[Modality.IMAGE])[None]
-    assert torch.equal(
-        again.encode(Modality.IMAGE, batch), encoder.encode(Modality.IMAGE, batch)
-    )
+    assert torch.equal(again.encode(Modality.IMAGE, batch), encoder.encode(Modality.IMAGE, batch))
 
 
 def test_the_fingerprint_follows_every_weight(part: Path, trunk: Path) -> None:
@@ -152,7 +150,9 @@ def test_a_folder_without_a_part_is_named(tmp_path: Path, trunk: Path) -> None:
         MicroBindEncoder(str(tmp_path), str(trunk))
 
 
-def test_weights_of_another_configuration_are_named(part: Path, trunk: Path, tmp_path: Path) -> None:
+def test_weights_of_another_configuration_are_named(
+    part: Path, trunk: Path, tmp_path: Path
+) -> None:
     other = changed_part(part, tmp_path, head={"hidden_dim": 17})
     with pytest.raises(ValueError, match=r"3 of .* first sides.image.head.layers.2.bias"):
         MicroBindEncoder(other, str(trunk))
@@ -192,11 +192,25 @@ def test_class_names_are_averaged_by_probability(encoder: MicroBindEncoder) -> N
 
 def test_the_gate_knows_its_drawings_and_doubts_what_is_far() -> None:
     generator = torch.Generator().manual_seed(0)
-    spread = torch.linspace(0.1, 3, 20)
-    drawings = 5 + spread * torch.randn(500, 20, generator=generator)
-    gate = DrawingGate(20, 10)
-    gate.fit(drawings)
-    assert (gate(drawings) > 0.5).float().mean() == pytest.approx(0.99, abs=0.005)
-    # Whitened, a direction of the drawings has mean square one.
-    assert gate.distance(drawings).mean() == pytest.approx(1, abs=0.01)
-    assert (gate(drawings + 10 * spread) < 0.01).all()
+    plane = torch.randn(6, 40, generator=generator)
+    weights = torch.randn(600, 6, generator=generator)
+    drawings = 5 + weights @ plane + 0.1 * torch.randn(600, 40, generator=generator)
+    gate = DrawingGate(40, 6)
+    gate.fit(drawings, torch.arange(600) % 3)
+    assert (gate(drawings) > 0.5).float().mean() > 0.99
+    others = 5 + 2 * torch.randn(600, 40, generator=generator)
+    assert (gate(others) < 0.01).all()
+
+
+def test_the_gate_measures_the_unexplained_share() -> None:
+    gate = DrawingGate(3, 1)
+    gate.directions.copy_(torch.tensor([[1.0, 0.0, 0.0]]))
+    distances = gate.distance(torch.tensor([[2.0, 0.0, 0.0], [3.0, 4.0, 0.0], [0.0, 0.0, 5.0]]))
+    assert torch.allclose(distances, torch.tensor([0.0, 16 / 25, 1.0]))
+
+
+def test_the_gate_needs_two_artists_and_enough_drawings() -> None:
+    with pytest.raises(ValueError, match="at least 2 artists, got 1"):
+        DrawingGate(8, 2).fit(torch.rand(9, 8), torch.zeros(9))
+    with pytest.raises(ValueError, match="5 drawings do not span 6 directions"):
+        DrawingGate(8, 6).fit(torch.rand(10, 8), torch.arange(10) % 2)

@@ -128,7 +128,7 @@ class Decoder:
     @cached_property
     def _fingerprint(self) -> str:
         index = _read_json(self.directory / "model_index.json")
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(json.dumps(index, sort_keys=True).encode())
         for name in sorted(name for name in index if (self.directory / name).is_dir()):
             files = sorted((self.directory / name).iterdir())
             # As diffusers does: a .bin beside a .safetensors is an older copy, never loaded.

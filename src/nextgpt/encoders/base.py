@@ -15,8 +15,9 @@ from nextgpt.modality import Modality
 class Encoder(nn.Module, ABC):
     """A frozen network that turns media into features for the language model.
 
-    Subclasses build their modules, then call ``freeze``. An encoder stays in evaluation mode whatever
-    the model around it does, so equal media always give equal features and these may be cached.
+    Subclasses build their modules, then call ``freeze``. An encoder stays in evaluation mode
+    whatever the model around it does, so equal media always give equal features and these may be
+    cached.
 
     Shapes: B items, N features an item, D_enc their width.
     """

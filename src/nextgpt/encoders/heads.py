@@ -1,4 +1,4 @@
-"""Trainable pieces of micro-bind: the head into the joint space, and the gate of the picture side."""
+"""Trainable pieces of micro-bind: the head into the joint space, the gate of the picture side."""
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +37,13 @@ class BindingHead(nn.Module):
 class DrawingGate(nn.Module):
     """Tells how much a picture resembles the drawings a head was trained on.
 
-    Fitted on drawings alone: principal directions of their mean features, and the distance within which
-    nearly all of them lie.
+    What it measures is the share of a picture's deviation from the mean drawing that the drawings'
+    own principal directions leave unexplained. The limit comes from drawings by artists the
+    directions were not fitted on; no photograph is needed.
 
     Args:
         dim: Width of the features.
-        rank: Principal directions that distances are measured in.
+        rank: Principal directions.
     """
 
     def __init__(self, dim: int, rank: int) -> None:
@@ -52,20 +53,43 @@ class DrawingGate(nn.Module):
         self.register_buffer("threshold", torch.ones(()))
         self.register_buffer("softness", torch.ones(()))
 
-    def fit(self, features: Tensor) -> None:
-        """Learn from (N, dim) mean features of drawings, N well above the rank."""
-        self.centre.copy_(features.mean(dim=0))
-        _, spreads, directions = torch.linalg.svd(features - self.centre, full_matrices=False)
+    def fit(self, features: Tensor, artists: Tensor) -> None:
+        """Learn directions from all drawings, and the limit from each artist seen by the others.
+
+        Args:
+            features: (N, dim) mean features of drawings.
+            artists: (N,) whole numbers, equal for drawings of one hand.
+
+        Raises:
+            ValueError: fewer than two artists, or too few drawings for the rank.
+        """
+        hands = artists.unique().tolist()
+        if len(hands) < 2:
+            raise ValueError(f"the gate needs drawings by at least 2 artists, got {len(hands)}")
+        unseen = []
+        for hand in hands:
+            self._fit_directions(features[artists != hand])
+            unseen.append(self.distance(features[artists == hand]))
+        distances = torch.cat(unseen)
+        self._fit_directions(features)
+        self.threshold.copy_(distances.quantile(0.999))
+        self.softness.copy_(distances.std() / 6)
+
+    def _fit_directions(self, features: Tensor) -> None:
         rank = len(self.directions)
-        scale = spreads[:rank, None] / len(features) ** 0.5
-        self.directions.copy_(directions[:rank] / scale)
-        distances = self.distance(features)
-        self.threshold.copy_(distances.quantile(0.99))
-        self.softness.copy_(distances.std())
+        if len(features) <= rank:
+            raise ValueError(
+                f"{len(features)} drawings do not span {rank} directions; lower gate_rank"
+            )
+        self.centre.copy_(features.mean(dim=0))
+        directions = torch.linalg.svd(features - self.centre, full_matrices=False)[2]
+        self.directions.copy_(directions[:rank])
 
     def distance(self, features: Tensor) -> Tensor:
-        """Measure (B, dim) features: (B,) mean squared deviations, about 1 for drawings."""
-        return ((features - self.centre) @ self.directions.T).square().mean(dim=-1)
+        """Measure (B, dim) features: (B,) shares left unexplained, 0 to 1."""
+        deviations = features - self.centre
+        explained = (deviations @ self.directions.T).square().sum(dim=-1)
+        return 1 - explained / deviations.square().sum(dim=-1).clamp(min=1e-12)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B,) weights of the drawing's route: near 1 for drawings, near 0 far from them."""

