@@ -1,4 +1,4 @@
-"""Ask the micro model for a picture, then show it that picture; files go to nextgpt-out/quickstart."""
+"""Ask the micro model for a picture and then about it; files go to nextgpt-out/quickstart."""
 
 from pathlib import Path
 

@@ -59,7 +59,9 @@ class Recorder(lightning.Callback):
             "trainable": self.trainable,
             "frozen": len(self.frozen),
             "changed_although_frozen": [
-                name for name, digest in self._frozen(pl_module).items() if digest != self.frozen[name]
+                name
+                for name, digest in self._frozen(pl_module).items()
+                if digest != self.frozen[name]
             ],
             "unchanged_although_trained": [n for n in after if after[n] == self.before[n]],
             "without_gradient": [

@@ -1,5 +1,7 @@
 """The terminal chat through the real chain at tiny size: what it prints, writes and survives."""
 
+from __future__ import annotations
+
 import io
 import json
 import os
@@ -9,11 +11,10 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import tiny_parts
 import torch
 from rich.console import Console
 
@@ -21,46 +22,31 @@ from nextgpt import chat as chat_module
 from nextgpt.chat import SAMPLE_QUESTIONS, Chat, run_chat
 from nextgpt.decoders import AudioDecoder, ImageDecoder, VideoDecoder
 from nextgpt.encoders.micro_bind import MicroBindEncoder
-from nextgpt.encoders.towers import Trunk
 from nextgpt.generation import Event, NextGPT
 from nextgpt.language_model import LanguageModel
 from nextgpt.media import Image, load_medium
 from nextgpt.model import NextGPTModel
 from nextgpt.projections import OutputProjection
 
+if TYPE_CHECKING:
+    from conftest import TinyParts
+
 MEDIA = ["image", "audio", "video"]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> NextGPT:
+def model(tiny: TinyParts) -> NextGPT:
     """The whole chain, random and tiny, reading and writing all media."""
-    folder = tmp_path_factory.mktemp("parts")
-    head = {"width": 16, "num_layers": 1, "num_heads": 2}
-    trunk_parameters = {"image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.1}
-    (folder / "trunk").mkdir()
-    trunk = Trunk("efficientnet-lite0", trunk_parameters)
-    torch.save(trunk.network.state_dict(), folder / "trunk" / "tiny.pth")
-    encoder = MicroBindEncoder.from_config(
-        {
-            "embed_dim": 16,
-            "trunk": {"name": "efficientnet-lite0", "parameters": trunk_parameters},
-            "modalities": {
-                "image": {"head": head, "gate_rank": 4},
-                "audio": {"head": head},
-                "video": {"head": head},
-            },
-        },
-        trunk=str(folder / "trunk"),
-    )
+    encoder = MicroBindEncoder(str(tiny.encoder), trunk=str(tiny.trunk))
     torch.manual_seed(0)
     return NextGPT(
         NextGPTModel(
-            LanguageModel(str(tiny_parts.tiny_language_model(folder / "llm")), max_length=512),
+            LanguageModel(str(tiny.language_model), max_length=512),
             encoder,
             {
-                "image": ImageDecoder(str(tiny_parts.tiny_image_decoder(folder / "image")), 2),
-                "audio": AudioDecoder(str(tiny_parts.tiny_audio_decoder(folder / "audio")), 2),
-                "video": VideoDecoder(str(tiny_parts.tiny_video_decoder(folder / "video")), 2),
+                "image": ImageDecoder(str(tiny.image), 2),
+                "audio": AudioDecoder(str(tiny.audio), 2),
+                "video": VideoDecoder(str(tiny.video), 2),
             },
             {"image": 2, "audio": 2, "video": 3},
             output_projection=partial(

@@ -12,9 +12,7 @@ MICRO = Path(__file__).parent.parent / "configs" / "micro.yaml"
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
-def test_help_lists_every_command(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     assert capsys.readouterr().out == USAGE
     for word in (*TRAINING_WORDS, "chat", "world"):

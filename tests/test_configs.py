@@ -54,6 +54,4 @@ def test_no_configuration_holds_an_absolute_path_or_an_environment_variable(file
 def test_stages_hand_over_to_the_next() -> None:
     stages = list(read(CONFIGS / "micro.yaml")["stages"].values())
     for before, after in zip(stages, stages[1:], strict=False):
-        assert (
-            after["model"]["init_args"]["start_from"] == before["model"]["init_args"]["output"]
-        )
+        assert after["model"]["init_args"]["start_from"] == before["model"]["init_args"]["output"]

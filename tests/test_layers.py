@@ -127,9 +127,9 @@ def test_every_module_imports_without_the_optional_packages() -> None:
 
 def run(program: str) -> str:
     """Run a program in a fresh Python and return what it prints."""
-    environment_source = str(SOURCE.parent)
+    program = f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r})\n{program}"
     result = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {environment_source!r})\n{program}"],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""A micro-bind part with all three sides, at random size and weights, and the trunk it stands on."""
+"""A micro-bind part with all three sides, tiny and random, and the trunk it stands on."""
 
 from __future__ import annotations
 

@@ -105,12 +105,7 @@ def save(
     """
     directory.mkdir(parents=True, exist_ok=True)
     parts = model.trainable_parts()
-    projections = {
-        f"{part}.{name}": parameter
-        for part in ("input_projection", "output_projections")
-        for name, parameter in parts[part].items()
-    }
-    for name, tensors in ((PROJECTIONS, projections), (SIGNAL_ROWS, parts["signal_rows"])):
+    for name, tensors in ((PROJECTIONS, projection_state(model)), (SIGNAL_ROWS, parts["signal_rows"])):
         partial = directory / f".{name}"
         save_file({key: value.detach().half() for key, value in tensors.items()}, partial)
         partial.rename(directory / name)
@@ -152,12 +147,8 @@ def load_trained(model: NextGPTModel, directory: Path) -> None:
                 f"one has {ours}; use the language model named in {directory / CONFIG}"
             )
     parts = model.trainable_parts()
-    projections = {
-        f"{part}.{name}": parameter
-        for part in ("input_projection", "output_projections")
-        for name, parameter in parts[part].items()
-    }
-    load_exactly(projections, _read(directory, PROJECTIONS, load_file), directory / PROJECTIONS)
+    projections = _read(directory, PROJECTIONS, load_file)
+    load_exactly(projection_state(model), projections, directory / PROJECTIONS)
     rows = _read(directory, SIGNAL_ROWS, load_file)
     load_exactly(parts["signal_rows"], rows, directory / SIGNAL_ROWS)
     if has_adapter or (directory / ADAPTER).exists():
@@ -208,7 +199,23 @@ def _read(directory: Path, name: str, read: Any) -> Any:
         ) from error
 
 
-@torch.no_grad()
+def projection_state(model: NextGPTModel) -> dict[str, torch.Tensor]:
+    """Parameters and statistics of all projections, by their name in the model."""
+    return {
+        f"{part}.{name}": value
+        for part in ("input_projection", "output_projections")
+        for name, value in getattr(model, part).state_dict().items()
+    }
+
+
 def trained_state(model: NextGPTModel) -> dict[str, torch.Tensor]:
-    """The parameters that train now, by their name in the model."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    """What training changes now, by name: trainable parameters, statistics of their projection."""
+    parameters = dict(model.named_parameters())
+    state = {name: p for name, p in parameters.items() if p.requires_grad}
+    trains = {name.partition(".")[0] for name in state}
+    statistics = {
+        name: value
+        for name, value in projection_state(model).items()
+        if name not in parameters and name.partition(".")[0] in trains
+    }
+    return state | statistics

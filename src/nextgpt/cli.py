@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("nextgpt").setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings("ignore", category=category)
     word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     try:
         if word in TRAINING_WORDS:
@@ -69,9 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if word == "chat":
             return chat(rest)
         if word == "world":
-            from nextgpt.world import commands
-
             from jsonargparse import CLI
+
+            from nextgpt.world import commands
 
             words = {"build": commands.build, "stats": commands.stats}
             CLI(words, args=rest, prog="nextgpt world", as_positional=False)

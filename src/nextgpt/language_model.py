@@ -110,6 +110,8 @@ class LanguageModel(nn.Module):
         self.lora_options = lora or LoraOptions()
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.llm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        # NOTE: peft writes this name into adapters; a folder in somebody's cache helps nobody.
+        self.llm.name_or_path = source
         self.llm.requires_grad_(False)
         table = self.llm.get_input_embeddings().weight
         self.hidden_size: int = table.shape[1]
@@ -150,7 +152,7 @@ class LanguageModel(nn.Module):
         object.__setattr__(self, "_peft", get_peft_model(self.llm, config))
 
     def save_lora(self, folder: Path) -> None:
-        """Write the adapter, as float16, in a directory that ``PeftModel.from_pretrained`` loads."""
+        """Write the adapter, as float16, as a directory for ``PeftModel.from_pretrained``."""
         from safetensors.torch import load_file, save_file
 
         assert self._peft is not None

@@ -140,9 +140,11 @@ class ChainData(lightning.LightningDataModule):
         Raises:
             ValueError: a medium that the model should learn to ask for has no caption.
         """
-        captions = [medium.caption for medium in media]
-        if None in captions:
-            raise ValueError(f"{media[captions.index(None)].name}: has no caption to learn from")
+        captions = []
+        for medium in media:
+            if medium.caption is None:
+                raise ValueError(f"{medium.name}: has no caption to learn from")
+            captions.append(medium.caption)
         decoder = self.chain.decoders[modality]
 
         def compute(indices: list[int]) -> Tensor:

@@ -46,6 +46,11 @@ class DrawingGate(nn.Module):
         rank: Principal directions.
     """
 
+    centre: Tensor
+    directions: Tensor
+    threshold: Tensor
+    softness: Tensor
+
     def __init__(self, dim: int, rank: int) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(dim))

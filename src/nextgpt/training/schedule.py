@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
@@ -12,8 +13,8 @@ def adamw_with_cosine(
     learning_rate: float,
     total_steps: int,
     weight_decay: float = 0.01,
-) -> dict:
-    """AdamW with 3% linear warm-up (at most 100 steps), then a cosine to zero, stepped per batch."""
+) -> OptimizerLRSchedulerConfig:
+    """AdamW; 3% linear warm-up (at most 100 steps), then a cosine to zero, stepped per batch."""
     optimizer = torch.optim.AdamW(
         parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=weight_decay
     )

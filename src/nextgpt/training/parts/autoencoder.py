@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
 
@@ -97,7 +98,7 @@ class AutoencoderRecipe(lightning.LightningModule):
         psnr_db = (-10 / math.log(10)) * errors.clamp_min(1e-10).log()
         self.log("psnr_db", psnr_db.mean(), prog_bar=True, batch_size=len(pixel_values))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, cosine to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
         return adamw_with_cosine(self.vae.parameters(), self.learning_rate, steps)

@@ -14,6 +14,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 from torch.nn import functional
@@ -307,7 +308,7 @@ class BindingRecipe(lightning.LightningModule):
             add_dataloader_idx=False,
         )
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, cosine to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
         options = self.hparams

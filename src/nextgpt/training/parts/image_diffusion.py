@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
@@ -130,7 +131,7 @@ class ImageDiffusionRecipe(lightning.LightningModule):
         """Describe the U-Net; it is built when the sizes of latents and conditioning are known.
 
         Args:
-            output: Directory of the pipeline; ``vae``, ``text_encoder`` and ``tokenizer`` are there.
+            output: Directory of the pipeline; ``vae``, ``text_encoder``, ``tokenizer`` are there.
             start_from: Directory of a U-Net to go on from.
             block_out_channels: Channels at each resolution.
             learning_rate: Peak learning rate.
@@ -263,7 +264,7 @@ class ImageDiffusionRecipe(lightning.LightningModule):
             requires_safety_checker=False,
         )
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, cosine to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
         return adamw_with_cosine(self.unet.parameters(), self.learning_rate, steps)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -205,7 +206,7 @@ class TextEncoderRecipe(lightning.LightningModule):
         hits = (nearest == torch.arange(len(nearest), device=nearest.device)).float().mean()
         self.log("retrieval_accuracy", hits, prog_bar=True, batch_size=len(nearest))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, cosine to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
         return adamw_with_cosine(self.parameters(), self.learning_rate, steps)
