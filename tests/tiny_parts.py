@@ -153,7 +153,7 @@ def tiny_audio_decoder(directory: Path, width: int = 32) -> Path:
     return directory
 
 
-def tiny_language_model(directory: Path) -> Path:
+def tiny_language_model(directory: Path, **changes: Any) -> Path:
     """Fill ``directory`` with a Llama of 2 layers, 32 wide, tied embeddings, and its tokenizer.
 
     The tokenizer is byte-level BPE of about 300 entries with the ChatML tokens as special tokens,
@@ -161,6 +161,7 @@ def tiny_language_model(directory: Path) -> Path:
 
     Args:
         directory: Folder to fill; made if missing.
+        **changes: Options of `LlamaConfig` that differ from that.
 
     Returns:
         ``directory``.
@@ -181,20 +182,19 @@ def tiny_language_model(directory: Path) -> Path:
         clean_up_tokenization_spaces=False,
     )
     with _seeded():
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                max_position_embeddings=512,
-                tie_word_embeddings=True,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        )
+        options = {
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 512,
+            "tie_word_embeddings": True,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        }
+        model = LlamaForCausalLM(LlamaConfig(**(options | changes)))
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory

@@ -1,8 +1,10 @@
 """A trained model as a directory: what was trained, and where every other part comes from."""
 
+import copy
 import json
 import os
 import shutil
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
     "signal_rows.safetensors",
     "provenance.json",
 )
-SOURCE_KEYS = ("source", "trunk")
+SOURCE_KEYS = ("source", "trunk", "start_from")
 """Keys of a configuration whose values say where weights come from."""
 
 
@@ -83,7 +85,7 @@ def build(config: dict[str, Any]) -> NextGPTModel:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(NextGPTModel, "chain")
     try:
-        parsed = parser.parse_object({"chain": config})
+        parsed = parser.parse_object({"chain": copy.deepcopy(config)})
     except ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
     return parser.instantiate_classes(parsed).chain
@@ -95,7 +97,7 @@ def save(
     config: dict[str, Any],
     provenance: dict[str, Any],
 ) -> None:
-    """Write the trained parts of a model, and nothing else.
+    """Write the trained parts of a model, and nothing else; parameters as float16.
 
     Args:
         model: The trained chain.
@@ -105,14 +107,13 @@ def save(
     """
     directory.mkdir(parents=True, exist_ok=True)
     parts = model.trainable_parts()
-    for name, tensors in ((PROJECTIONS, projection_state(model)), (SIGNAL_ROWS, parts["signal_rows"])):
-        partial = directory / f".{name}"
-        save_file({key: value.detach().half() for key, value in tensors.items()}, partial)
-        partial.rename(directory / name)
-    if parts["lora"]:
-        model.language_model.save_lora(directory / ADAPTER)
-    else:
-        shutil.rmtree(directory / ADAPTER, ignore_errors=True)
+    parameters = dict(model.named_parameters())
+    projections = {
+        # Statistics exceed the range of float16.
+        key: value.half() if key in parameters else value
+        for key, value in projection_state(model).items()
+    }
+    rows = {key: value.detach().half() for key, value in parts["signal_rows"].items()}
     versions = {
         name: metadata.version(name) for name in ("torch", "transformers", "diffusers", "peft")
     }
@@ -126,9 +127,19 @@ def save(
         "versions": versions,
         **provenance,
     }
-    (directory / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
     text = yaml.safe_dump({"chain": relative(config, directory)}, sort_keys=False)
-    (directory / CONFIG).write_text(text)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as name:
+        # Moved only when all is written: files of two trainings would load without a complaint.
+        partial = Path(name)
+        save_file(projections, partial / PROJECTIONS)
+        save_file(rows, partial / SIGNAL_ROWS)
+        if parts["lora"]:
+            model.language_model.save_lora(partial / ADAPTER)
+        (partial / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
+        (partial / CONFIG).write_text(text)
+        shutil.rmtree(directory / ADAPTER, ignore_errors=True)
+        for file in partial.iterdir():
+            file.replace(directory / file.name)
 
 
 def load_trained(model: NextGPTModel, directory: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nextgpt.sources import SourceError
 
-TRAINING_WORDS = ("fit", "validate", "test", "predict")
+TRAINING_WORDS = ("fit", "validate", "predict")
 
 USAGE = """\
 usage: nextgpt COMMAND [options]
@@ -67,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from nextgpt.training.cli import run
 
             return run(arguments)
+        if word == "test":
+            from nextgpt.evaluation.commands import test
+
+            return test(rest)
         if word == "chat":
             return chat(rest)
         if word == "world":

@@ -63,13 +63,13 @@ class Done:
 Event = TextDelta | MediaStarted | MediaProgress | MediaFinished | Done
 
 
-@dataclass
-class _Run:
-    """A run of signal tokens that the model wrote, and its place among the parts."""
+@dataclass(frozen=True)
+class MediumRequest:
+    """A medium that the model asked for by a run of signal tokens."""
 
     modality: Modality
     conditioning: Tensor
-    position: int
+    """(1, L, C) float32: what the decoder makes the medium from."""
 
 
 class NextGPT:
@@ -105,8 +105,8 @@ class NextGPT:
         if isinstance(parts, Conversation):
             conversation = parts
         else:
-            single = isinstance(parts, str | Medium)
-            conversation = Conversation().user(*([parts] if single else parts))
+            single = (parts,) if isinstance(parts, str | Medium) else parts
+            conversation = Conversation().user(*single)
         for event in self.stream(
             conversation,
             seed=seed,
@@ -129,7 +129,7 @@ class NextGPT:
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float = 1.0,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Answer the last message of a conversation, which is left as it is.
 
         Args:
@@ -150,10 +150,16 @@ class NextGPT:
         """
         started = time.perf_counter()
         timings: dict[str, float] = {}
-        required = self._required(modalities)
         parts: list[Part | None] = []
-        runs: list[_Run] = []
-        for new in self._write(conversation, required, seed, max_new_tokens, temperature, top_p):
+        requests: list[tuple[int, MediumRequest]] = []
+        for new in self.write(
+            conversation,
+            seed=seed,
+            modalities=modalities,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+        ):
             timings.setdefault("first_token_s", time.perf_counter() - started)
             if isinstance(new, str):
                 if parts and isinstance(parts[-1], str):
@@ -162,14 +168,13 @@ class NextGPT:
                     parts.append(new)
                 yield TextDelta(new)
             else:
-                new.position = len(parts)
+                yield MediaStarted(len(requests), new.modality)
+                requests.append((len(parts), new))
                 parts.append(None)
-                yield MediaStarted(len(runs), new.modality)
-                runs.append(new)
         timings["text_s"] = time.perf_counter() - started
-        for index, run in enumerate(runs):
-            medium = yield from self._render(index, run, seed + index)
-            parts[run.position] = medium
+        for index, (position, request) in enumerate(requests):
+            medium = yield from self._render(index, request, seed + index)
+            parts[position] = medium
             yield MediaFinished(index, medium)
         timings["total_s"] = time.perf_counter() - started
         timings.setdefault("first_token_s", timings["text_s"])
@@ -193,18 +198,27 @@ class NextGPT:
         tensors = [encoder.preprocess(modality, medium) for medium in media]
         return encoder.encode(modality, torch.stack(tensors).to(self.model.device))
 
-    def _write(
+    @torch.inference_mode()
+    def write(
         self,
         conversation: Conversation,
-        required: set[Modality] | None,
-        seed: int,
-        max_new_tokens: int,
-        temperature: float,
-        top_p: float,
-    ) -> Iterator[str | _Run]:
-        """Yield pieces of text and whole signal runs as the language model writes them."""
+        *,
+        seed: int = 0,
+        modalities: Sequence[str] | None = None,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+    ) -> Iterator[str | MediumRequest]:
+        """Write a reply without rendering its media.
+
+        Arguments and errors are those of ``stream``.
+
+        Yields:
+            Pieces of text, and the media asked for, in the order of the reply.
+        """
         from transformers import DynamicCache
 
+        required = self._required(modalities)
         model, language_model = self.model, self.model.language_model
         signals = language_model.signals
         # At the worst, media that are still owed follow max_new_tokens of text.
@@ -240,13 +254,15 @@ class NextGPT:
             written += len(run)
             embeds = language_model.embed(torch.tensor([run]))
             states = language_model(embeds, None, cache)
-            yield _Run(modality, model.project(modality, states, embeds), position=-1)
+            yield MediumRequest(modality, model.project(modality, states, embeds))
             state = states[:, -1]
         if piece := text.finish():
             yield piece
 
-    def _render(self, index: int, run: _Run, seed: int) -> Generator[MediaProgress, None, Medium]:
-        """Decode one run; progress is yielded while it goes on, the medium returned."""
+    def _render(
+        self, index: int, request: MediumRequest, seed: int
+    ) -> Generator[MediaProgress, None, Medium]:
+        """Decode one medium; progress is yielded while it goes on, the medium returned."""
         events: queue.Queue[MediaProgress | None] = queue.Queue()
         stopped = threading.Event()
 
@@ -258,8 +274,8 @@ class NextGPT:
         def work() -> Medium:
             try:
                 generator = torch.Generator().manual_seed(seed)
-                decoder = self.model.decoders[run.modality]
-                return decoder.decode(run.conditioning, generator, on_step=on_step)[0]
+                decoder = self.model.decoders[request.modality]
+                return decoder.decode(request.conditioning, generator, on_step=on_step)[0]
             finally:
                 events.put(None)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
-from nextgpt.media import MEDIUM_TYPES, Audio, Image, Video
+from nextgpt.media import MEDIUM_TYPES, Audio, Image, Medium, Video
 from nextgpt.media.base import atomic_path
 from nextgpt.modality import MODALITIES, Modality
 
 Role = Literal["system", "user", "assistant"]
-Part = str | Image | Audio | Video
+Part = str | Medium
 
 _PART_TYPES = ", ".join(Modality)
 
@@ -51,7 +51,7 @@ class Message:
         return " ".join(part.strip() for part in self.parts if isinstance(part, str))
 
     @property
-    def media(self) -> list[Image | Audio | Video]:
+    def media(self) -> list[Medium]:
         """Every part that is not text, in order."""
         return [part for part in self.parts if not isinstance(part, str)]
 

@@ -1,7 +1,5 @@
 """From the language model's states at signal tokens to the conditioning of a decoder."""
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 
@@ -74,22 +72,19 @@ class OutputProjection(nn.Module):
         self.standardise = Standardise(num_signal_tokens, input_size)
         self.input = nn.Linear(input_size, hidden_size)
         sizes = (hidden_size, num_heads, feedforward_size)
-        options = {"dropout": 0.0, "batch_first": True, "norm_first": True}
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(*sizes, **options),
+            nn.TransformerEncoderLayer(*sizes, dropout=0.0, batch_first=True, norm_first=True),
             num_layers,
             nn.LayerNorm(hidden_size),
             enable_nested_tensor=False,
         )
         self.decoder = nn.TransformerDecoder(
-            nn.TransformerDecoderLayer(*sizes, **options), num_layers, nn.LayerNorm(hidden_size)
+            nn.TransformerDecoderLayer(*sizes, dropout=0.0, batch_first=True, norm_first=True),
+            num_layers,
+            nn.LayerNorm(hidden_size),
         )
         self.output = nn.Linear(hidden_size, width)
         self.queries = nn.Parameter(torch.randn(1, length, hidden_size))
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode while frozen, so that the statistics stay as well."""
-        return super().train(mode and self.queries.requires_grad)
 
     def forward(self, signal_states: Tensor, signal_embeds: Tensor) -> Tensor:
         """Map states at runs of signal tokens to decoder conditioning.
@@ -111,6 +106,8 @@ class OutputProjection(nn.Module):
                 f"got {signal_states.shape[1]} signal tokens in a run, this projection takes "
                 f"{self.num_signal_tokens}"
             )
+        # NOTE: decided here, because freezing after train() or without it calls nothing.
+        self.standardise.train(self.training and self.queries.requires_grad)
         memory = self.encoder(self.input(self.standardise(signal_states + signal_embeds)))
         queries = self.queries.expand(len(memory), -1, -1)
         return self.output(self.decoder(queries, memory)).float()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -198,11 +198,8 @@ class Prompter:
             return
         sequence.ids.insert(0, self.tokenizer.bos_token_id)
         sequence.labels.insert(0, IGNORED)
-        for entries in (sequence.slots, sequence.runs):
-            entries[:] = [
-                type(entry)(entry.modality, entry.medium, entry.start + 1, entry.length)
-                for entry in entries
-            ]
+        sequence.slots = [replace(slot, start=slot.start + 1) for slot in sequence.slots]
+        sequence.runs = [replace(run, start=run.start + 1) for run in sequence.runs]
 
     def _plan(self, sequence: _Sequence) -> SequencePlan:
         return SequencePlan(

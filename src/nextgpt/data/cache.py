@@ -59,7 +59,9 @@ class TensorCache:
                 tensors: dict[str, Tensor] = {}
                 for batch in (shard[i : i + batch_size] for i in range(0, len(shard), batch_size)):
                     for index, tensor in zip(batch, compute(batch), strict=True):
-                        tensors[keys[index]] = tensor.clone()
+                        # safetensors takes neither views nor transposed tensors.
+                        contiguous = tensor.clone(memory_format=torch.contiguous_format)
+                        tensors[keys[index]] = contiguous
                     bar.update(len(batch))
                 self._write(tensors)
         for shard_path in {self._place[key] for key in first_index.keys() - self._memory.keys()}:

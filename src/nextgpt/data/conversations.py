@@ -8,6 +8,7 @@ from pathlib import Path
 from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.media import MEDIUM_TYPES, Medium
 from nextgpt.messages import Conversation
+from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
 
 
@@ -18,7 +19,8 @@ def world_manifest() -> Path:
 
 def medium_of(item: Item, manifest: Path) -> Medium:
     """The file that an item describes, with its caption."""
-    return MEDIUM_TYPES[item.modality](manifest.parent / item.path, caption=item.caption)  # type: ignore[index]
+    medium_type = MEDIUM_TYPES[Modality(item.modality)]
+    return medium_type(manifest.parent / item.path, caption=item.caption)
 
 
 class ConversationSource(ABC):
@@ -98,6 +100,7 @@ class MediumToCaption(ManifestSource):
     def conversation(self, index: int) -> Conversation:
         """Return [medium] -> caption."""
         medium = self.medium(index)
+        assert medium.caption is not None, "every item has a caption"
         return Conversation().user(medium).assistant(medium.caption)
 
     def media(self) -> list[Medium]:
@@ -111,6 +114,7 @@ class CaptionToMedium(ManifestSource):
     def conversation(self, index: int) -> Conversation:
         """Return caption -> [medium]."""
         medium = self.medium(index)
+        assert medium.caption is not None, "every item has a caption"
         return Conversation().user(medium.caption).assistant(medium)
 
     def captions(self) -> list[Medium]:

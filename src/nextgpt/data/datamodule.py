@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -103,7 +103,10 @@ class ChainData(lightning.LightningDataModule):
     @property
     def chain(self) -> NextGPTModel:
         """The model that the batches are for."""
-        return self.trainer.lightning_module.chain  # type: ignore[union-attr,return-value]
+        assert self.trainer is not None, "batches are made for a trainer's model"
+        chain = self.trainer.lightning_module.chain
+        assert isinstance(chain, NextGPTModel)
+        return chain
 
     def setup(self, stage: str) -> None:
         """Compute features and conditioning that are not in the user's cache yet."""
@@ -178,7 +181,9 @@ class ChainData(lightning.LightningDataModule):
         """
         if self.requests is None:
             raise ValueError("predict answers a file: give it with --data.requests FILE")
-        return DataLoader(read_requests(self.requests), None, collate_fn=lambda request: request)
+        # A DataLoader takes any sequence; its annotation knows only Datasets.
+        requests = cast(Dataset, read_requests(self.requests))
+        return DataLoader(requests, None, collate_fn=lambda request: request)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -190,7 +195,8 @@ class ChainData(lightning.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """How many conversations training has seen."""
-        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches  # type: ignore[union-attr]
+        assert self.trainer is not None, "a checkpoint is a trainer's"
+        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches
         return {"num_seen": batches * self.batch_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -19,8 +19,13 @@ def read_requests(path: Path) -> list[tuple[int, Conversation]]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; name a file of JSON lines")
+    try:
+        # NOTE: not splitlines(), which also splits at breaks that JSON allows inside a string.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); name a file of JSON lines") from error
     requests = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

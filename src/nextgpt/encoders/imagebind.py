@@ -139,7 +139,8 @@ def _short_side(picture: PILImage.Image) -> Tensor:
     scale = IMAGE_SIZE / min(width, height)
     size = (max(IMAGE_SIZE, int(width * scale)), max(IMAGE_SIZE, int(height * scale)))
     scaled = np.asarray(picture.resize(size, PILImage.Resampling.BICUBIC), dtype=np.float32)
-    normal = (scaled / 255 - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    mean, std = np.array(PIXEL_MEAN, np.float32), np.array(PIXEL_STD, np.float32)
+    normal = (scaled / 255 - mean) / std
     return torch.from_numpy(normal).permute(2, 0, 1)
 
 

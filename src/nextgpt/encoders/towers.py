@@ -145,6 +145,7 @@ class ImageSide(Side):
     """
 
     modality = Modality.IMAGE
+    class_vectors: Tensor
 
     def __init__(
         self,

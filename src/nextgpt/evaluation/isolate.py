@@ -36,7 +36,7 @@ def isolate(picture: Image.Image) -> Image.Image:
     """
     picture = picture.convert("RGB")
     colour = background_colour(picture)
-    difference = np.abs(np.asarray(picture, dtype=np.int16) - np.int16(colour))
+    difference = np.abs(np.asarray(picture, dtype=np.int16) - np.array(colour, np.int16))
     thing = _without_specks(difference.max(axis=2) > TOLERANCE)
     if thing.sum() < MIN_PIXELS:
         return picture

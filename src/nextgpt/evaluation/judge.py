@@ -1,7 +1,7 @@
 """The judge of generated pictures: says which of the world's concepts a picture shows.
 
-It has nothing in common with what it judges: other artists' drawings, another ImageNet trunk, and no
-text. It is trained on first use, in a few minutes, kept in the user's cache and never shipped.
+It has nothing in common with what it judges: other artists' drawings, another ImageNet trunk, and
+no text. It is trained on first use, in a few minutes, kept in the user's cache and never shipped.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def _fit(network: JudgeNetwork, maps: Tensor, labels: Tensor) -> None:
     optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
     num_steps = NUM_EPOCHS * -(-len(labels) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in groups], total_steps=num_steps
+        optimizer, [LEARNING_RATES[name] for name in parts], total_steps=num_steps
     )
     network.dropout.train()
     with tqdm(total=num_steps, desc="judge: training") as progress:

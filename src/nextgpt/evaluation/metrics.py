@@ -106,9 +106,7 @@ def _cielab(rgb: np.ndarray | tuple[int, int, int]) -> np.ndarray:
     )
     relative = to_xyz @ linear / np.array([0.95047, 1.0, 1.08883])
     cut = 6 / 29
-    x, y, z = np.where(
-        relative > cut**3, np.cbrt(relative), relative / (3 * cut**2) + 4 / 29
-    )
+    x, y, z = np.where(relative > cut**3, np.cbrt(relative), relative / (3 * cut**2) + 4 / 29)
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
@@ -126,7 +124,7 @@ def concepts_named(text: str) -> set[str]:
 @cache
 def _names() -> Mapping[str, str]:
     """Everything a concept is called, longest first, to its name."""
-    names = {}
+    names: dict[str, str] = {}
     for concept in CONCEPTS.values():
         for words in (concept.name, concept.plural, *concept_notes(concept.name).aliases):
             plural = f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"

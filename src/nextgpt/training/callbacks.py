@@ -8,6 +8,7 @@ import lightning
 from nextgpt.generation import NextGPT
 from nextgpt.media import load_medium
 from nextgpt.messages import Conversation
+from nextgpt.model import NextGPTModel
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,9 @@ class SampleReplies(lightning.Callback):
         if trainer.sanity_checking:
             return
         mode = pl_module.training
-        assistant = NextGPT(pl_module.chain)  # type: ignore[arg-type]
+        chain = pl_module.chain
+        assert isinstance(chain, NextGPTModel), "the callback is for stages"
+        assistant = NextGPT(chain)
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "replies"
         for number, question in enumerate(self.questions):
             attached = [load_medium(self.attach)] if self.attach else []

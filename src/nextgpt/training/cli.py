@@ -24,8 +24,9 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         mine = result.get(key)
-        both = isinstance(mine, dict) and isinstance(value, dict)
-        result[key] = merged(mine, value) if both else value
+        if isinstance(mine, dict) and isinstance(value, dict):
+            value = merged(mine, value)
+        result[key] = value
     return result
 
 
@@ -39,7 +40,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no such configuration; name a YAML file")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path}: holds no mapping of options")
@@ -52,13 +53,13 @@ def staged(config: dict[str, Any], stage: str | None) -> dict[str, Any]:
     Raises:
         ValueError: the stage is not one of the configuration's.
     """
-    stages = config.pop("stages", {})
+    stages = config.pop("stages", None) or {}
     if stage is None:
         return config
     if stage not in stages:
         known = ", ".join(stages) or "none"
         raise ValueError(f"there is no stage {stage!r} in this configuration; its stages: {known}")
-    return merged(config, stages[stage])
+    return merged(config, stages[stage] or {})
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:
@@ -114,7 +115,14 @@ class ConfiguredCLI(LightningCLI):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+    """Run ``fit``, ``validate`` or ``predict``; see ``configured`` for options and errors."""
+    command, *options = arguments
+    configured(options, command)
+    return 0
+
+
+def configured(arguments: Sequence[str], command: str | None = None) -> ConfiguredCLI:
+    """Build trainer, model and data as configured, and run a command with them if one is named.
 
     Options: ``-c FILE`` (repeatable, later wins), ``--stage NAME``, and every key of the
     configuration as a flag, such as ``--trainer.max_steps 10``.
@@ -124,8 +132,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).propagate = False  # NOTE: Lightning has handlers of its own.
-    command, *others = arguments
-    files, stage, rest = split_arguments(others)
+    files, stage, rest = split_arguments(arguments)
     config: dict[str, Any] = {}
     for file in files:
         config = merged(config, read_config(file))
@@ -135,18 +142,19 @@ def run(arguments: Sequence[str]) -> int:
         joined.write_text(yaml.safe_dump(config, sort_keys=False))
         # NOTE: Lightning warns when both its arguments and the process's are there.
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+        words = [command] if command else []
         try:
-            ConfiguredCLI(
+            return ConfiguredCLI(
                 lightning.LightningModule,
                 lightning.LightningDataModule,
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_kwargs={"overwrite": True},
-                args=[command, *(["--config", str(joined)] if files else []), *rest],
+                run=command is not None,
+                args=[*words, *(["--config", str(joined)] if files else []), *rest],
             )
         except ValueError as error:
             raise ValueError(first_cause(str(error))) from error
-    return 0
 
 
 def first_cause(message: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from nextgpt import checkpoint
@@ -120,7 +121,7 @@ class Stage(lightning.LightningModule):
         """Say where the replies are."""
         logger.info("replies are in %s", Path(self.trainer.default_root_dir) / "predictions")
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW on the trainable parameters, cosine to zero."""
         return adamw_with_cosine(
             [p for p in self.chain.parameters() if p.requires_grad],

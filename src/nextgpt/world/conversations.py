@@ -1,11 +1,29 @@
 """The micro world's dialogues as training conversations."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from nextgpt.data.conversations import ManifestSource, medium_of
 from nextgpt.media import Medium
-from nextgpt.messages import Conversation, Part
-from nextgpt.world.dialogues import DialogueSampler, Picture
+from nextgpt.messages import Conversation, Message, Part
+from nextgpt.world.dialogues import DialogueSampler, DialogueTurn, Picture
+from nextgpt.world.phrase_bank import BankName
+
+
+def conversation_of(turns: Sequence[DialogueTurn], manifest: Path) -> Conversation:
+    """Turn a dialogue into a conversation that shows the files of a manifest."""
+
+    def shown(part: str | Picture) -> Part:
+        if isinstance(part, str):
+            return part
+        medium = medium_of(part.item, manifest)
+        medium.caption = part.caption
+        return medium
+
+    return Conversation(
+        [Message(turn.role, [shown(part) for part in turn.parts]) for turn in turns]
+    )
 
 
 class WorldDialogues(ManifestSource):
@@ -35,19 +53,10 @@ class WorldDialogues(ManifestSource):
     def conversation(self, index: int) -> Conversation:
         """Return dialogue number ``index``."""
         if self._sampler is None:
-            self._sampler = DialogueSampler(self.items, self.bank, self.seed)  # type: ignore[arg-type]
-        conversation = Conversation()
-        for turn in self._sampler(index):
-            parts = [self._part(part) for part in turn.parts]
-            (conversation.user if turn.role == "user" else conversation.assistant)(*parts)
-        return conversation
-
-    def _part(self, part: str | Picture) -> Part:
-        if isinstance(part, str):
-            return part
-        medium = medium_of(part.item, self.manifest)
-        medium.caption = part.caption
-        return medium  # type: ignore[return-value]
+            # The sampler itself refuses other names.
+            bank = cast(BankName, self.bank)
+            self._sampler = DialogueSampler(self.items, bank, self.seed)
+        return conversation_of(self._sampler(index), self.manifest)
 
     def media(self) -> list[Medium]:
         """All chosen pictures."""

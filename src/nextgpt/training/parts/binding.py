@@ -64,6 +64,20 @@ def distort(picture: Image.Image, rng: random.Random) -> Image.Image:
     return picture
 
 
+def name_vectors(names: list[str], sentences: str = MINILM) -> Tensor:
+    """Embed names as captions would say them, less what all of them share.
+
+    Args:
+        names: Of things, without an article.
+        sentences: Source of MiniLM.
+
+    Returns:
+        (N, 384) of length 1.
+    """
+    embeddings = sentence_embeddings([with_article(name) for name in names], sentences)
+    return functional.normalize(embeddings - embeddings.mean(dim=0), dim=-1)
+
+
 class BindingData(lightning.LightningDataModule):
     """Summaries of the world's pictures with the sentences they belong to.
 
@@ -98,7 +112,10 @@ class BindingData(lightning.LightningDataModule):
         super().__init__()
         self.world = world or cache_dir() / "world"
         self.trunk_source = trunk
-        self.trunk_config = {"name": trunk_name, "parameters": trunk_parameters or {}}
+        self.trunk_config: dict[str, Any] = {
+            "name": trunk_name,
+            "parameters": trunk_parameters or {},
+        }
         self.sentences = sentences
         self.pictures_per_drawing = pictures_per_drawing
         self.batch_size = batch_size
@@ -119,7 +136,7 @@ class BindingData(lightning.LightningDataModule):
         trained = {item.caption for item in by_split["train"]}
         mean = embeddings[[caption in trained for caption in captions]].mean(dim=0)
         self.caption_vectors = functional.normalize(embeddings - mean, dim=-1)
-        self.concept_vectors = self._name_vectors(self.concepts)
+        self.concept_vectors = name_vectors(self.concepts, self.sentences)
         trunk = Trunk(**self.trunk_config)
         trunk.load(resolve(self.trunk_source))
         self.num_classes = trunk.num_classes
@@ -147,12 +164,7 @@ class BindingData(lightning.LightningDataModule):
 
         info = ImageNetInfo()
         synonyms = [info.index_to_description(index) for index in range(self.num_classes)]
-        return self._name_vectors([names.split(",")[0].lower() for names in synonyms])
-
-    def _name_vectors(self, names: list[str]) -> Tensor:
-        """Embed names as captions would say them, less what all of them share."""
-        embeddings = sentence_embeddings([with_article(name) for name in names], self.sentences)
-        return functional.normalize(embeddings - embeddings.mean(dim=0), dim=-1)
+        return name_vectors([names.split(",")[0].lower() for names in synonyms], self.sentences)
 
     def _choose_items(self) -> dict[str, list[Item]]:
         rng = random.Random(self.seed)
@@ -214,6 +226,9 @@ class BindingRecipe(lightning.LightningModule):
     all concepts' names; and linear probes, thrown away afterwards, that must read background,
     place, size and count off the vector.
     """
+
+    caption_vectors: Tensor
+    concept_vectors: Tensor
 
     def __init__(
         self,

@@ -118,6 +118,8 @@ class ImageDiffusionRecipe(lightning.LightningModule):
     (min-SNR, here for velocity: weight min(SNR, gamma) / (SNR + 1)).
     """
 
+    unconditional: Tensor
+
     def __init__(
         self,
         output: Path = Path("checkpoints/micro/image"),

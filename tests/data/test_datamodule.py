@@ -1,0 +1,200 @@
+"""Batches for training: resumed where they stopped, the same validation, nothing computed twice."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import pytest
+import torch
+from tiny_chain import exchange, medium, tiny_chain
+
+from nextgpt.data.conversations import ConversationSource
+from nextgpt.data.datamodule import ChainData, Mixture
+from nextgpt.media import Medium
+from nextgpt.messages import Conversation
+from nextgpt.modality import MODALITIES, Modality
+from nextgpt.model import NextGPTModel
+from nextgpt.training.stage import Stage
+
+if TYPE_CHECKING:
+    from conftest import TinyParts
+
+MODALITY_OF = list(Modality)
+
+
+class Counted(ConversationSource):
+    """Exchanges of all modalities in turn, which remembers the numbers it was asked for."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.asked: list[int] = []
+
+    def conversation(self, index: int) -> Conversation:
+        self.asked.append(index)
+        return exchange(MODALITY_OF[index % 4], seed=index % 3)
+
+    def media(self) -> list[Medium]:
+        return [medium(modality, seed) for modality in MODALITIES for seed in range(3)]
+
+    def captions(self) -> list[Medium]:
+        return [medium(modality, seed) for modality in MODALITIES for seed in range(1, 4)]
+
+
+@pytest.fixture(scope="module")
+def chain(tiny: TinyParts, own_cache: Path) -> NextGPTModel:
+    return tiny_chain(tiny)
+
+
+def trainer_of(folder: Path, steps: int, **options: Any) -> lightning.Trainer:
+    return lightning.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=None,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=folder,
+        **options,
+    )
+
+
+def attached(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:
+    """Data set up as Lightning does it, without a step being trained."""
+    trainer = trainer_of(folder, 1)
+    trainer.strategy.connect(Stage(chain, ["input_projection"]))
+    data.trainer = trainer
+    data.setup("fit")
+    return data
+
+
+# Order
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_run_goes_on_behind_the_conversations_seen(
+    chain: NextGPTModel, tmp_path: Path, accumulate: int
+) -> None:
+    def run(steps: int, **options: Any) -> tuple[lightning.Trainer, Counted]:
+        source = Counted()
+        trainer = trainer_of(tmp_path, steps, accumulate_grad_batches=accumulate)
+        data = ChainData([source], batch_size=3)
+        trainer.fit(Stage(chain, ["input_projection"]), datamodule=data, **options)
+        return trainer, source
+
+    whole = run(4)[1]
+    trainer, first = run(2)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    resumed = run(4, ckpt_path=tmp_path / "two.ckpt")[1]
+    num_seen = 2 * accumulate * 3
+    assert whole.asked == list(range(len(whole.asked)))
+    assert len(first.asked) >= num_seen
+    assert resumed.asked == whole.asked[num_seen:]
+    assert len(resumed.asked) >= num_seen
+
+
+def test_validation_asks_for_the_same_conversations_each_time(
+    chain: NextGPTModel, tmp_path: Path
+) -> None:
+    one, other = Counted(), Counted()
+    data = ChainData([Counted()], [one, other], batch_size=2, num_validation=7)
+    trainer = trainer_of(tmp_path, 4, val_check_interval=2)
+    trainer.fit(Stage(chain, ["input_projection"]), datamodule=data)
+    assert len(one.asked) + len(other.asked) == 2 * 7
+    for source in (one, other):
+        half = len(source.asked) // 2
+        assert source.asked[:half] == source.asked[half:]
+        assert half > 0
+
+
+def test_the_shares_of_a_mixture_are_its_weights() -> None:
+    rare, common = Counted("rare"), Counted("common")
+    mixture = Mixture([rare, common], [1, 3], seed=0, size=4000)
+    for index in range(len(mixture)):
+        mixture[index]
+    # Three standard deviations of a share of a quarter are 0.02.
+    assert len(rare.asked) / len(mixture) == pytest.approx(0.25, abs=0.03)
+    assert sorted(rare.asked + common.asked) == list(range(4000))
+
+
+def test_a_mixture_is_the_same_from_either_end_and_differs_by_seed() -> None:
+    def chosen(seed: int, order: range) -> set[int]:
+        source, other = Counted(), Counted()
+        mixture = Mixture([source, other], [1, 1], seed, 100)
+        for index in order:
+            mixture[index]
+        return set(source.asked)
+
+    assert chosen(0, range(100)) == chosen(0, range(99, -1, -1))
+    assert chosen(0, range(100)) != chosen(1, range(100))
+
+
+# Contents
+
+
+def test_a_batch_has_the_features_and_conditioning_of_its_media(
+    chain: NextGPTModel, tmp_path: Path
+) -> None:
+    data = attached(ChainData([Counted()], batch_size=4), chain, tmp_path)
+    batch = next(iter(data.train_dataloader()))
+    conversations = [Counted().conversation(index) for index in range(4)]
+    for modality in MODALITIES:
+        (shown,) = [c.messages[0].media[0] for c in conversations if c.messages[0].media
+                    and c.messages[0].media[0].modality == modality]  # fmt: skip
+        (asked,) = [c.messages[1].media[0] for c in conversations if c.messages[1].media
+                    and c.messages[1].media[0].modality == modality]  # fmt: skip
+        values = chain.encoder.preprocess(modality, shown).unsqueeze(0)
+        torch.testing.assert_close(batch.features[modality], chain.encoder.encode(modality, values))
+        target = chain.decoders[modality].encode_text([str(asked.caption)])
+        torch.testing.assert_close(batch.targets[modality], target)
+
+
+def test_nothing_is_computed_after_setup_or_in_a_later_run(
+    chain: NextGPTModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached(ChainData([Counted()], batch_size=4), chain, tmp_path)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(chain.encoder, "encode", refuse)
+    for decoder in chain.decoders.values():
+        monkeypatch.setattr(decoder, "encode_text", refuse)
+    later = attached(ChainData([Counted()], batch_size=4), chain, tmp_path)
+    batches = list(itertools.islice(later.train_dataloader(), 3))
+    kinds = Counter(modality for batch in batches for modality in batch.features)
+    assert kinds == dict.fromkeys(MODALITIES, 3)
+
+
+def test_a_medium_without_a_caption_cannot_be_asked_for_and_is_named(
+    chain: NextGPTModel, tmp_path: Path
+) -> None:
+    data = attached(ChainData([Counted()]), chain, tmp_path)
+    nameless = medium("image").save(tmp_path / "nameless.png")
+    with pytest.raises(ValueError, match=r"nameless\.png: has no caption"):
+        data.targets(Modality.IMAGE, [type(medium("image"))(nameless)])
+
+
+# Options
+
+
+def test_each_source_needs_a_weight() -> None:
+    with pytest.raises(ValueError, match="1 weights for 2 training sources"):
+        ChainData([Counted(), Counted()], weights=[1.0])
+
+
+def test_predict_without_requests_says_how_to_give_them() -> None:
+    with pytest.raises(ValueError, match=r"--data\.requests"):
+        ChainData().predict_dataloader()
+
+
+def test_requests_come_one_at_a_time_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "requests.jsonl").write_text('{"text": "a"}\n\n{"text": "b"}\n')
+    data = ChainData(requests=tmp_path / "requests.jsonl")
+    requests = [(number, each.messages[0].text) for number, each in data.predict_dataloader()]
+    assert requests == [(1, "a"), (3, "b")]
