@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -189,13 +188,6 @@ def test_the_same_seed_writes_the_same_reply_and_others_differ(eager: NextGPT) -
     assert replies[0] != replies[2] != replies[3] != replies[0]
 
 
-def test_the_smallest_top_p_takes_the_most_likely_token(plain: NextGPT) -> None:
-    likely = joined(plain.write(QUESTION, max_new_tokens=12))
-    for seed in SEEDS:
-        options: dict[str, Any] = {"seed": seed, "max_new_tokens": 12, "temperature": 1.0}
-        assert joined(plain.write(QUESTION, top_p=1e-6, **options)) == likely
-
-
 # Events and order
 
 
@@ -218,8 +210,8 @@ def test_parts_stand_in_the_order_in_which_they_were_written(eager: NextGPT) -> 
     assert [event.modality for event in started] == [each.modality for each in message.media]
     finished = [event for event in events if isinstance(event, MediaFinished)]
     assert [event.part for event in finished] == message.media
-    for several in (started, finished):
-        assert [event.index for event in several] == list(range(len(message.media)))
+    assert [event.index for event in started] == list(range(len(message.media)))
+    assert [event.index for event in finished] == list(range(len(message.media)))
     assert len(QUESTION.messages) == 1
 
 
@@ -238,12 +230,10 @@ def test_an_abandoned_reply_stops_rendering(
         return decode(*arguments, on_step=count, **options)
 
     monkeypatch.setattr(decoder, "decode", counted)
-    threads = threading.active_count()
     stream = plain.stream(QUESTION, modalities=["image"], max_new_tokens=2)
     next(event for event in stream if isinstance(event, MediaProgress))
     stream.close()  # type: ignore[attr-defined]
     assert 0 < len(steps) < 200
-    assert threading.active_count() == threads
 
 
 def test_text_is_streamed_in_whole_characters(plain: NextGPT) -> None:

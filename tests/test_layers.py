@@ -16,7 +16,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # From top to bottom: a module imports its own line's modules' lower lines only.
 LAYERS = (
     ("cli",),
-    ("chat", "training", "evaluation", "serving"),
+    ("evaluation",),
+    ("chat", "training", "serving"),
     ("world",),
     ("data",),
     ("generation",),

@@ -69,7 +69,8 @@ def chain(tiny: TinyParts) -> NextGPTModel:
 
 def step(chain: NextGPTModel, batch: ChainBatch) -> None:
     """One step of training on all losses."""
-    optimizer = torch.optim.AdamW([p for p in chain.parameters() if p.requires_grad], 0.01)
+    # Without weight decay, which would move what has no gradient.
+    optimizer = torch.optim.Adam([p for p in chain.parameters() if p.requires_grad], 0.01)
     output = chain.train()(batch)
     loss = caption_cross_entropy(output.logits, output.labels)
     for modality, conditioning in output.conditioning.items():
@@ -162,6 +163,16 @@ def test_every_modality_passes_in_and_out(chain: NextGPTModel, modality: Modalit
     assert output.conditioning[modality].shape == (2, length, width)
     first = chain.language_model.signals.run(modality)[0]
     assert int((output.labels == first).sum()) == 2
+
+
+def test_features_stand_in_their_slots_and_words_everywhere_else(chain: NextGPTModel) -> None:
+    batch = batch_of(chain, [exchange(modality, seed=1) for modality in MODALITIES])
+    expected = chain.language_model.embed(batch.input_ids).clone()
+    for modality, features in batch.features.items():
+        ((row, start),) = batch.slots[modality].tolist()
+        expected[row, start] = chain.input_projection(features)[0, 0]
+    torch.testing.assert_close(chain.assemble(batch), expected)
+    assert len(batch.features) == len(MODALITIES)
 
 
 def test_a_mixed_batch_equals_its_conversations_alone(chain: NextGPTModel) -> None:

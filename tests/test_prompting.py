@@ -99,7 +99,9 @@ def test_only_the_assistants_words_and_their_end_are_learned(prompter: Prompter)
     assert plan.labels[places].tolist() == plan.input_ids[places].tolist()
 
 
-def test_of_a_run_only_the_first_signal_token_is_learned(prompter: Prompter) -> None:
+@pytest.mark.parametrize("template", ["chatml", "vicuna_v1"])
+def test_of_a_run_only_the_first_signal_token_is_learned(tokenizer: Any, template: str) -> None:
+    prompter = prompter_of(tokenizer, template)
     picture, sound = medium("image"), medium("audio")
     conversation = Conversation().user("Both!").assistant("Here:", picture, "and", sound)
     plan = prompter.training_plan(conversation)
