@@ -73,18 +73,27 @@ def test_a_broken_configuration_is_named(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["fit", "-c", str(MICRO), "--trainer.max_stepz", "1"], "max_stepz"),
-        (["fit", "-c", str(MICRO), "--model.init_args.learning_rte", "1"], "learning_rte"),
-        (["chat", "--onze", "hello"], "onze"),
+        (["fit", "-c", str(MICRO), "--trainer.max_stepz", "1"], "--trainer.max_stepz"),
+        (["fit", "-c", str(MICRO), "--model.init_args.learning_rte", "1"], "'learning_rte'"),
+        (["test", "-c", str(MICRO), "--model.init_args.learning_rte", "1"], "'learning_rte'"),
+        (["fit", "-c", str(MICRO), "--data.init_args.batch_size", "x"], "data.batch_size: Expected"),
     ],
 )
-def test_an_unknown_option_is_named(
+def test_an_unknown_key_or_a_wrong_value_is_one_line(
     arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert named in captured.err
+    assert "--print_config" in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_an_unknown_option_of_chat_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(arguments)
+        main(["chat", "--onze", "hello"])
     assert ended.value.code == 2
-    assert named in capsys.readouterr().err
+    assert "onze" in capsys.readouterr().err
 
 
 def test_an_unknown_key_in_a_configuration_is_named(
@@ -92,6 +101,5 @@ def test_an_unknown_key_in_a_configuration_is_named(
 ) -> None:
     file = tmp_path / "over.yaml"
     file.write_text("trainer:\n  max_stepz: 3\n")
-    with pytest.raises(SystemExit):
-        main(["fit", "-c", str(MICRO), "-c", str(file)])
+    assert main(["fit", "-c", str(MICRO), "-c", str(file)]) == 1
     assert "max_stepz" in capsys.readouterr().err

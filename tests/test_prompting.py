@@ -210,6 +210,14 @@ def test_the_oldest_messages_are_left_out_visibly(
     assert len(plan.slots) == len(plan.runs) == 3 - dropped // 2
 
 
+def test_a_system_message_stays_when_others_are_left_out(tokenizer: Any) -> None:
+    conversation = Conversation([Message("system", ["Be kind."]), *long_conversation().messages])
+    plan = prompter_of(tokenizer, max_length=140).generation_plan(conversation, reserve=16)
+    text = tokenizer.decode(plan.input_ids)
+    assert plan.num_dropped > 0
+    assert text.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n")
+
+
 def test_no_more_is_left_out_than_must_be(tokenizer: Any) -> None:
     whole = prompter_of(tokenizer).generation_plan(long_conversation(), reserve=0)
     fits = prompter_of(tokenizer, max_length=len(whole.input_ids) + 16)

@@ -154,8 +154,8 @@ class Prompter:
     def generation_plan(self, conversation: Conversation, reserve: int) -> SequencePlan:
         """Plan a conversation up to the point where the assistant answers.
 
-        The oldest messages are left out when the sequence would not leave ``reserve`` tokens for
-        the answer; ``num_dropped`` says how many.
+        The oldest messages behind a system message are left out when the sequence would not leave
+        ``reserve`` tokens for the answer; ``num_dropped`` says how many.
 
         Raises:
             ValueError: the last message alone is too long, is not from the user, or spells a
@@ -167,12 +167,14 @@ class Prompter:
         for message in messages:
             if message.role != "assistant":
                 self.signals.reject_in(message.text)
-        for dropped in range(len(messages)):
-            if messages[dropped].role == "assistant":
+        system = [message for message in messages[:1] if message.role == "system"]
+        talk = messages[len(system) :]
+        for dropped in range(len(talk)):
+            if talk[dropped].role == "assistant":
                 continue
             sequence = _Sequence()
             pending: list[Medium] = []
-            for message in messages[dropped:]:
+            for message in [*system, *talk[dropped:]]:
                 self._add_message(sequence, message, pending)
             sequence.add(self._fixed(self.template.assistant[0]))
             self._add_bos(sequence)

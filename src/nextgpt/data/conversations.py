@@ -1,9 +1,11 @@
 """Where training conversations come from: manifests of captioned media, and dialogues."""
 
+import hashlib
 import random
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.media import MEDIUM_TYPES, Medium
@@ -37,6 +39,10 @@ class ConversationSource(ABC):
     def captions(self) -> list[Medium]:
         """Media whose captions conversations may ask a decoder for."""
         return []
+
+    def provenance(self) -> dict[str, Any]:
+        """What a checkpoint's record says of this source."""
+        return {"source": type(self).__name__}
 
 
 class ManifestSource(ConversationSource):
@@ -83,6 +89,12 @@ class ManifestSource(ConversationSource):
         if self.num_items is not None and self.num_items < len(items):
             items = random.Random(self.seed).sample(items, self.num_items)
         return items
+
+    def provenance(self) -> dict[str, Any]:
+        """Split, number of items and hash of the manifest as well."""
+        manifest = hashlib.sha256(self.manifest.read_bytes()).hexdigest()[:16]
+        facts = {"split": self.split, "items": len(self.items), "manifest": manifest}
+        return super().provenance() | facts
 
     def medium(self, index: int) -> Medium:
         """Medium number ``index`` of the endless supply, every item once a round."""

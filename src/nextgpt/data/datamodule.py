@@ -193,6 +193,10 @@ class ChainData(lightning.LightningDataModule):
             return batch
         return batch.to(device)
 
+    def provenance(self) -> list[dict[str, Any]]:
+        """What a checkpoint's record says of the training data."""
+        return [source.provenance() for source in self.train]
+
     def state_dict(self) -> dict[str, int]:
         """How many conversations training has seen."""
         assert self.trainer is not None, "a checkpoint is a trainer's"

@@ -43,17 +43,17 @@ def read_manifest(path: str | Path) -> list[Item]:
     if not path.is_file():
         raise ValueError(f"there is no manifest at {path}; `nextgpt world build` writes one")
     items = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 items.append(_parse(line, f"{path}, line {number}"))
     return items
 
 
-def _parse(line: str, where: str) -> Item:
+def _parse(line: bytes, where: str) -> Item:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{where}: not JSON ({error})") from error
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected a JSON object, found {type(record).__name__}")

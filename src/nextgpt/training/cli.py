@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
@@ -143,6 +143,7 @@ def configured(arguments: Sequence[str], command: str | None = None) -> Configur
         # NOTE: Lightning warns when both its arguments and the process's are there.
         warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
         words = [command] if command else []
+        strict = {"exit_on_error": False}
         try:
             return ConfiguredCLI(
                 lightning.LightningModule,
@@ -150,14 +151,25 @@ def configured(arguments: Sequence[str], command: str | None = None) -> Configur
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 save_config_kwargs={"overwrite": True},
+                parser_kwargs={**strict, command: strict} if command else strict,
                 run=command is not None,
                 args=[*words, *(["--config", str(joined)] if files else []), *rest],
             )
-        except ValueError as error:
+        except (ArgumentError, ValueError) as error:
             raise ValueError(first_cause(str(error))) from error
 
 
 def first_cause(message: str) -> str:
-    """Take the cause out of jsonargparse's account of all the types that a value did not fit."""
-    causes = re.findall(r"^ *- (.+)$", message, flags=re.MULTILINE)
-    return causes[0] if message.startswith("Does not validate") and causes else message
+    """Take the first cause, and the key it is about, out of jsonargparse's nested account."""
+    if message.startswith("unrecognized arguments"):
+        return f"{message}; add --print_config to see every key"
+    if not message.startswith(("Does not validate", "Parser key")):
+        return message
+    keys = []
+    for line in message.splitlines():
+        line = line.strip(" -")
+        if key := re.fullmatch(r'Parser key "(.*)":', line):
+            keys.append(key[1])
+        elif not line.endswith(":") and not line.startswith(("Does not validate", "Subtypes")):
+            return f"{'.'.join(keys)}: {line}; add --print_config to see every key" if keys else line
+    return message

@@ -160,7 +160,7 @@ class Stage(lightning.LightningModule):
             "parent": str(self.start_from) if self.start_from else None,
             "steps": self.trainer.global_step,
             "metrics": metrics,
-            "data": getattr(self.trainer.datamodule, "provenance", lambda: {})(),  # type: ignore[attr-defined]
+            "data": self.trainer.datamodule.provenance(),  # type: ignore[attr-defined]
         }
         checkpoint.save(self.chain, self.output, self.chain_config, provenance)
         logger.info("trained parts are in %s", self.output)
