@@ -125,6 +125,16 @@ def test_two_steps_train_every_weight_and_write_a_part(data: BindingData, tmp_pa
     assert 0 <= encoder.config["trained_on"]["accuracy"]["held_out_drawing/concept"] <= 1
 
 
+def test_a_part_can_be_gone_on_from(data: BindingData, tmp_path: Path) -> None:
+    options = {"hidden_dim": 8, "gate_rank": 3, "num_classes_averaged": 3}
+    fit(BindingRecipe(tmp_path / "first", **options), data, tmp_path, max_steps=2)
+    recipe = BindingRecipe(tmp_path / "second", tmp_path / "first", **options)
+    fit(recipe, data, tmp_path, max_steps=0)
+    first = MicroBindEncoder(str(tmp_path / "first"), data.trunk_source).image.head
+    for name, value in recipe.head.state_dict().items():
+        assert torch.equal(value, first.state_dict()[name])
+
+
 def test_training_lowers_the_loss(data: BindingData, tmp_path: Path) -> None:
     torch.manual_seed(0)
     recipe = BindingRecipe(tmp_path / "encoder", hidden_dim=32, dropout=0.0, gate_rank=3)

@@ -171,5 +171,7 @@ def first_cause(message: str) -> str:
         if key := re.fullmatch(r'Parser key "(.*)":', line):
             keys.append(key[1])
         elif not line.endswith(":") and not line.startswith(("Does not validate", "Subtypes")):
-            return f"{'.'.join(keys)}: {line}; add --print_config to see every key" if keys else line
-    return message
+            break
+    else:
+        return message
+    return f"{'.'.join(keys)}: {line}; add --print_config to see every key" if keys else line

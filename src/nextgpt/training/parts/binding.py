@@ -233,6 +233,7 @@ class BindingRecipe(lightning.LightningModule):
     def __init__(
         self,
         output: Path = Path("checkpoints/micro/encoder"),
+        start_from: Path | None = None,
         hidden_dim: int = 512,
         dropout: float = 0.4,
         gate_rank: int = 128,
@@ -246,6 +247,7 @@ class BindingRecipe(lightning.LightningModule):
 
         Args:
             output: Directory that receives the part.
+            start_from: Directory of a part of the same sizes whose head to go on from.
             hidden_dim: Width between the head's layers.
             dropout: Share of values the head drops in training.
             gate_rank: Principal directions in which drawings are told from photographs.
@@ -256,8 +258,8 @@ class BindingRecipe(lightning.LightningModule):
             weight_decay: Weight decay of all weights.
         """
         super().__init__()
-        self.save_hyperparameters()
-        self.output = Path(output)
+        self.save_hyperparameters(ignore=["output", "start_from"])
+        self.output, self.start_from = Path(output), start_from
         self.similarity_scale = similarity_scale
         self.probe_weight = probe_weight
 
@@ -276,6 +278,9 @@ class BindingRecipe(lightning.LightningModule):
         embed_dim = self.data.caption_vectors.shape[1]
         options = self.hparams
         self.head = BindingHead(input_dim, embed_dim, options["hidden_dim"], options["dropout"])
+        if self.start_from is not None:
+            earlier = MicroBindEncoder(str(self.start_from), self.data.trunk_source)
+            self.head.load_state_dict(earlier.image.head.state_dict())
         self.probes = nn.ModuleDict(
             {name: nn.Linear(embed_dim, len(values)) for name, values in ATTRIBUTES.items()}
         )

@@ -129,6 +129,7 @@ class TextEncoderRecipe(lightning.LightningModule):
     def __init__(
         self,
         output: Path = Path("checkpoints/micro/image"),
+        start_from: Path | None = None,
         hidden_size: int = 256,
         num_layers: int = 3,
         model_max_length: int = 20,
@@ -139,6 +140,7 @@ class TextEncoderRecipe(lightning.LightningModule):
 
         Args:
             output: Directory that receives ``tokenizer/`` and ``text_encoder/``.
+            start_from: Directory with those two to go on from; the sizes are then their own.
             hidden_size: Width of the conditioning.
             num_layers: Transformer layers.
             model_max_length: Tokens of a caption, start and end included.
@@ -146,30 +148,45 @@ class TextEncoderRecipe(lightning.LightningModule):
             learning_rate: Peak learning rate.
         """
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["output", "start_from"])
         self.learning_rate = learning_rate
-        self.output = output
+        self.output, self.start_from = output, start_from
 
     def configure_model(self) -> None:
-        """Train the tokenizer on the captions and build the encoder."""
-        from transformers import CLIPTextConfig, CLIPTextModel
+        """Train the tokenizer on the captions and build the encoder, or load both."""
+        from transformers import AutoTokenizer, CLIPTextModel
 
         if hasattr(self, "text_encoder"):
             return
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         options = self.hparams
-        self.tokenizer = train_tokenizer(
-            data.captions, options["model_max_length"], options["vocab_size"]
-        )
+        if self.start_from is not None:
+            self.tokenizer = AutoTokenizer.from_pretrained(self.start_from / "tokenizer")
+        else:
+            self.tokenizer = train_tokenizer(
+                data.captions, options["model_max_length"], options["vocab_size"]
+            )
+        max_length = self.tokenizer.model_max_length
         tokens = self.tokenizer(
             data.captions + data.held_out, padding="max_length", return_tensors="pt"
         )
         self.input_ids = tokens["input_ids"]
-        if self.input_ids.shape[1] > options["model_max_length"]:
+        if self.input_ids.shape[1] > max_length:
             raise ValueError(
                 f"a caption has {self.input_ids.shape[1]} tokens, more than model_max_length "
-                f"{options['model_max_length']}; raise it"
+                f"{max_length}; raise it"
             )
+        if self.start_from is not None:
+            self.text_encoder = CLIPTextModel.from_pretrained(self.start_from / "text_encoder")
+        else:
+            self.text_encoder = self._new_text_encoder()
+        self.head = nn.Linear(self.text_encoder.config.hidden_size, data.embeddings.shape[1])
+        self.logit_scale = nn.Parameter(torch.tensor(3.0))
+
+    def _new_text_encoder(self) -> nn.Module:
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        options = self.hparams
         config = CLIPTextConfig(
             vocab_size=len(self.tokenizer),
             hidden_size=options["hidden_size"],
@@ -182,9 +199,7 @@ class TextEncoderRecipe(lightning.LightningModule):
             eos_token_id=1,
             pad_token_id=1,
         )
-        self.text_encoder = CLIPTextModel(config)
-        self.head = nn.Linear(options["hidden_size"], data.embeddings.shape[1])
-        self.logit_scale = nn.Parameter(torch.tensor(3.0))
+        return CLIPTextModel(config)
 
     def _similarities(self, batch: list[Tensor]) -> Tensor:
         indices, targets = batch
