@@ -9,24 +9,18 @@ import pty
 import signal
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
+from tiny_chain import tiny_chain
 
 from nextgpt import chat as chat_module
 from nextgpt.chat import SAMPLE_QUESTIONS, Chat, run_chat
-from nextgpt.decoders import AudioDecoder, ImageDecoder, VideoDecoder
-from nextgpt.encoders.micro_bind import MicroBindEncoder
 from nextgpt.generation import Event, NextGPT
-from nextgpt.language_model import LanguageModel
 from nextgpt.media import Image, load_medium
-from nextgpt.model import NextGPTModel
-from nextgpt.projections import OutputProjection
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -37,23 +31,7 @@ MEDIA = ["image", "audio", "video"]
 @pytest.fixture(scope="module")
 def model(tiny: TinyParts) -> NextGPT:
     """The whole chain, random and tiny, reading and writing all media."""
-    encoder = MicroBindEncoder(str(tiny.encoder), trunk=str(tiny.trunk))
-    torch.manual_seed(0)
-    return NextGPT(
-        NextGPTModel(
-            LanguageModel(str(tiny.language_model), max_length=512),
-            encoder,
-            {
-                "image": ImageDecoder(str(tiny.image), 2),
-                "audio": AudioDecoder(str(tiny.audio), 2),
-                "video": VideoDecoder(str(tiny.video), 2),
-            },
-            {"image": 2, "audio": 2, "video": 3},
-            output_projection=partial(
-                OutputProjection, hidden_size=16, num_layers=1, num_heads=2, feedforward_size=16
-            ),
-        )
-    )
+    return NextGPT(tiny_chain(tiny))
 
 
 @pytest.fixture

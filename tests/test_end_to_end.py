@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tiny_chain import FEEDFORWARD, HIDDEN, LORA_RANK, NUM_SIGNAL_TOKENS, tiny_chain_config
 
 from nextgpt import Audio, Conversation, Image, NextGPT, Video
 from nextgpt.cli import main
@@ -31,10 +31,8 @@ STAGES = {
     "decode_align": ["output_projections", "signal_rows"],
     "instruct": ["lora", "input_projection", "output_projections", "signal_rows"],
 }
-NUM_SIGNAL_TOKENS = {"image": 2, "audio": 3, "video": 4}
 CONDITIONING_SHAPES = {"image": (8, 32), "audio": (1, 32), "video": (8, 32)}
-LM_WIDTH, FEATURE_WIDTH, LORA_RANK, LM_LAYERS = 32, 16, 4, 2
-HIDDEN, FEEDFORWARD = 16, 24
+LM_WIDTH, FEATURE_WIDTH, LM_LAYERS = 32, 16, 2
 
 CAPTIONS = {
     "image": ["a dog on a blue background", "a cat on a red background"],
@@ -80,7 +78,6 @@ def write_world(folder: Path) -> Path:
 
 def configuration(tiny: TinyParts, manifest: Path) -> dict[str, Any]:
     """A model of tiny parts in the format of configs/micro.yaml."""
-    parts = asdict(tiny)
 
     def sources(name: str, split: str) -> dict[str, Any]:
         arguments = {"manifest": str(manifest), "split": split}
@@ -114,39 +111,7 @@ def configuration(tiny: TinyParts, manifest: Path) -> dict[str, Any]:
                 "trains": [],
                 "start_from": parent,
                 "learning_rate": 0.01,
-                "chain": {
-                    "language_model": {
-                        "source": parts["language_model"].as_posix(),
-                        "max_length": 512,
-                        "lora": {
-                            "rank": LORA_RANK,
-                            "alpha": 8,
-                            "dropout": 0.0,
-                            "target_modules": ["q_proj", "v_proj"],
-                        },
-                    },
-                    "encoder": {
-                        "class_path": "nextgpt.encoders.MicroBindEncoder",
-                        "init_args": {"source": str(tiny.encoder), "trunk": str(tiny.trunk)},
-                    },
-                    "output_projection": {
-                        "class_path": "nextgpt.projections.OutputProjection",
-                        "init_args": {
-                            "hidden_size": HIDDEN,
-                            "num_layers": 1,
-                            "num_heads": 2,
-                            "feedforward_size": FEEDFORWARD,
-                        },
-                    },
-                    "num_signal_tokens": NUM_SIGNAL_TOKENS,
-                    "decoders": {
-                        modality: {
-                            "class_path": f"nextgpt.decoders.{modality.title()}Decoder",
-                            "init_args": {"source": str(parts[modality]), "num_inference_steps": 2},
-                        }
-                        for modality in NUM_SIGNAL_TOKENS
-                    },
-                },
+                "chain": tiny_chain_config(tiny),
             },
         },
         "data": {
