@@ -283,14 +283,14 @@ def test_undo_clear_and_seed(chat: Chat, capsys: pytest.CaptureFixture[str]) -> 
 
 
 class Interrupted(NextGPT):
-    """The real model, and a user who presses Ctrl-C in the middle of the first reply."""
+    """The real model, and a user who presses Ctrl-C during the first reply."""
 
     presses = 1
 
     def stream(self, *arguments: Any, **options: Any) -> Iterator[Event]:
-        """Yield the events of the reply; the third of the first reply is interrupted."""
-        for number, event in enumerate(super().stream(*arguments, **options)):
-            if number == 2 and self.presses:
+        """Yield the events of the reply; the first reply is interrupted before its first event."""
+        for event in super().stream(*arguments, **options):
+            if self.presses:
                 self.presses -= 1
                 signal.raise_signal(signal.SIGINT)
             yield event

@@ -99,6 +99,7 @@ class ChainData(lightning.LightningDataModule):
         self.requests = requests
         self.seed = seed
         self.sampler = EndlessSampler()
+        self.first_step = 0
 
     @property
     def chain(self) -> NextGPTModel:
@@ -200,9 +201,10 @@ class ChainData(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, int]:
         """How many conversations training has seen."""
         assert self.trainer is not None, "a checkpoint is a trainer's"
-        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return {"num_seen": batches * self.batch_size}
+        step = self.trainer.global_step
+        batches = (step - self.first_step) * self.trainer.accumulate_grad_batches
+        return {"num_seen": self.sampler.start + batches * self.batch_size, "step": step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on behind the conversations seen."""
-        self.sampler.start = state["num_seen"]
+        self.sampler.start, self.first_step = state["num_seen"], state["step"]

@@ -14,13 +14,13 @@ from nextgpt.world.phrase_bank import BankName, load_bank
 __all__ = ["KIND_WEIGHTS", "DialogueSampler", "DialogueTurn", "Kind", "Picture", "scene_of"]
 
 KIND_WEIGHTS: dict[Kind, float] = {
-    "draw": 0.34,
-    "look": 0.24,
+    "draw": 0.26,
+    "look": 0.29,
     "chat": 0.18,
     "multi_turn": 0.12,
-    "transform": 0.05,
-    "pair": 0.05,
-    "outside": 0.02,
+    "transform": 0.04,
+    "pair": 0.04,
+    "outside": 0.07,
 }
 """Share of each kind of dialogue."""
 
