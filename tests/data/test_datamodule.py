@@ -76,6 +76,21 @@ def attached(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:
 # Order
 
 
+def test_a_run_resumed_twice_with_other_batch_sizes_loses_no_conversation(
+    chain: NextGPTModel, tmp_path: Path
+) -> None:
+    path, seen, steps = tmp_path / "last.ckpt", 0, 0
+    for batch_size in (3, 1, 2):
+        source = Counted()
+        trainer = trainer_of(tmp_path, steps := steps + 2)
+        data = ChainData([source], batch_size=batch_size)
+        previous = str(path) if path.exists() else None
+        trainer.fit(Stage(chain, ["input_projection"]), datamodule=data, ckpt_path=previous)
+        trainer.save_checkpoint(path)
+        assert source.asked[0] == seen
+        seen += 2 * batch_size
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_resumed_run_goes_on_behind_the_conversations_seen(
     chain: NextGPTModel, tmp_path: Path, accumulate: int
