@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 TRUNK = "efficientnet-lite1"
 IMAGE_SIZE = 128
-NUM_PICTURES = 8000
-NUM_STEPS = 1200
+NUM_PICTURES = 10000
+NUM_STEPS = 1500
 BATCH_SIZE = 32
 LEARNING_RATES = {"trunk": 4e-4, "classifier": 3e-3}
 LABEL_SMOOTHING = 0.1
