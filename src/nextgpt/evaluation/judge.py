@@ -39,13 +39,14 @@ logger = logging.getLogger(__name__)
 
 TRUNK = "efficientnet-lite1"
 IMAGE_SIZE = 128
-NUM_PICTURES = 10000
-NUM_STEPS = 1500
+NUM_PICTURES = 8000
+NUM_STEPS = 1200
 BATCH_SIZE = 32
 LEARNING_RATES = {"trunk": 4e-4, "classifier": 3e-3}
 LABEL_SMOOTHING = 0.1
 NUM_WORKERS = 2
 STEPS_BETWEEN_CHECKPOINTS = 200
+LAST = "last.ckpt"
 SEED = 0
 
 
@@ -130,8 +131,11 @@ class Judge:
             drawings = judge_drawings(archives)
             train(network, PracticePictures(drawings, NUM_PICTURES, IMAGE_SIZE, SEED), path.parent)
             partial = path.with_suffix(".partial")
-            save_file(network.state_dict(), partial)
+            # The trunk keeps its channels last, which a file cannot.
+            state = {name: value.contiguous() for name, value in network.state_dict().items()}
+            save_file(state, partial)
             partial.rename(path)
+            (path.parent / LAST).unlink()
         network.load_state_dict(load_file(path))
         return cls(network)
 
@@ -172,7 +176,7 @@ def train(network: JudgeNetwork, pictures: PracticePictures, folder: Path) -> No
     Args:
         network: With the trunk's ImageNet weights; it is changed.
         pictures: What it practises on.
-        folder: Receives ``last.ckpt``, which an interrupted training goes on from.
+        folder: Receives LAST, which an interrupted training goes on from.
     """
     drawn = DataLoader(
         pictures, BATCH_SIZE, num_workers=NUM_WORKERS, multiprocessing_context="spawn"
@@ -190,13 +194,13 @@ def train(network: JudgeNetwork, pictures: PracticePictures, folder: Path) -> No
             callbacks=[
                 ModelCheckpoint(
                     folder,
-                    filename="last",
+                    filename=Path(LAST).stem,
                     every_n_train_steps=STEPS_BETWEEN_CHECKPOINTS,
                     enable_version_counter=False,
                 )
             ],
         )
-        last = folder / "last.ckpt"
+        last = folder / LAST
         network.dropout.train()
         trainer.fit(
             network,
@@ -204,7 +208,6 @@ def train(network: JudgeNetwork, pictures: PracticePictures, folder: Path) -> No
             ckpt_path=last if last.exists() else None,
             weights_only=True,
         )
-    last.unlink(missing_ok=True)
     network.requires_grad_(False).eval()
 
 
