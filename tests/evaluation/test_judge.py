@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import PIL.Image
@@ -57,8 +58,16 @@ def _area(sprite: PIL.Image.Image) -> int:
     return sum(sprite.getchannel("A").histogram()[128:])
 
 
+def counted(step: Callable, taken: list) -> Callable:
+    def counting(batch: list[torch.Tensor]) -> torch.Tensor:
+        taken.append(batch)
+        return step(batch)
+
+    return counting
+
+
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_and_ends_with_no_checkpoint(
+def test_an_interrupted_training_goes_on_from_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nextgpt.evaluation.judge.STEPS_BETWEEN_CHECKPOINTS", 1)
@@ -79,7 +88,8 @@ def test_an_interrupted_training_goes_on_and_ends_with_no_checkpoint(
     assert (tmp_path / "last.ckpt").exists()
     network = JudgeNetwork(image_size=32, num_steps=4)
     before = network.classifier.weight.clone()
+    monkeypatch.setattr(network, "training_step", counted(network.training_step, resumed := []))
     train(network, pictures, tmp_path)
-    assert not (tmp_path / "last.ckpt").exists()
+    assert len(resumed) == 1
     assert not torch.equal(before, network.classifier.weight)
     assert len(Judge(network).concepts_in([PIL.Image.new("RGB", (64, 64), "red")])) == 1
