@@ -125,10 +125,7 @@ def compose(sprite: Sprite, scene: Scene, rng: random.Random) -> Image.Image:
     Returns:
         RGB picture, CANVAS_PX x CANVAS_PX.
     """
-    background = tuple(
-        min(255, max(0, value + rng.randint(-BACKGROUND_JITTER, BACKGROUND_JITTER)))
-        for value in COLOURS[scene.background]
-    )
+    background = background_of(scene.background, rng)
     canvas = Image.new("RGB", (CANVAS_PX, CANVAS_PX), background)
     if rng.random() < 0.5:
         sprite = ImageOps.mirror(sprite)
@@ -149,6 +146,15 @@ def compose(sprite: Sprite, scene: Scene, rng: random.Random) -> Image.Image:
         )
         canvas.paste(copy, corner, copy)
     return canvas
+
+
+def background_of(colour: str, rng: random.Random) -> tuple[int, int, int]:
+    """Draw a shade of a named background."""
+    red, green, blue = (
+        min(255, max(0, value + rng.randint(-BACKGROUND_JITTER, BACKGROUND_JITTER)))
+        for value in COLOURS[colour]
+    )
+    return red, green, blue
 
 
 def _centres(scene: Scene) -> list[tuple[float, float]]:
