@@ -46,7 +46,8 @@ world: $(READY)
 	@$(PYTHON) -m nextgpt.cli world build $(ARGS)
 
 # The stamp is written last, so an interrupted installation is taken up again.
-# imagebind comes without its dependencies: they are those of its data module, which is never imported.
+# imagebind and tinysoundfont come without their dependencies: those of a data module that is never imported, and of
+# playback.
 ifneq ($(READY),)
 $(READY):
 	@$(BASE_PYTHON) -c 'import sys; sys.exit("nextgpt needs Python 3.11 or later: make BASE_PYTHON=..." if sys.version_info < (3, 11) else 0)'
@@ -54,7 +55,7 @@ $(READY):
 	@echo "installing nextgpt into $(VENV), once"
 	@$(PYTHON) .ci/constraints.py > $(VENV)/nextgpt-constraints.txt
 	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt -e '.[world,test]' einops ftfy iopath
-	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt --no-deps imagebind-unofficial
+	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt --no-deps imagebind-unofficial tinysoundfont
 	@rm -f $(VENV)/.nextgpt-*
 	@touch $@
 endif

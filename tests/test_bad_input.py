@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 import pytest
+import soundfile
 import yaml
+from media_files import (
+    damage,
+    encode_audio,
+    encode_video,
+    grey_frames,
+    hour_of_sound,
+    hour_of_video,
+    sine,
+    video_without_frames,
+)
 from safetensors.torch import load_file, save_file
 
 from nextgpt import checkpoint
@@ -92,6 +103,17 @@ def cut(medium: Image | Audio | Video, folder: Path, suffix: str) -> bytes:
     return data[: len(data) // 2]
 
 
+def broken_index(folder: Path, atom: bytes, offset: int, value: bytes) -> bytes:
+    """A video that says wrongly where its frames are."""
+    return damage(encode_video(folder / "whole.mp4", NOISE), atom, offset, value).read_bytes()
+
+
+def written(path: Path, samples: np.ndarray, rate_hz: int = 8000, subtype: str = "PCM_16") -> Path:
+    """A wav file of (T,) or (T, channels) samples."""
+    soundfile.write(path, samples, rate_hz, subtype=subtype)
+    return path
+
+
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
 FILES: dict[str, Callable[[Path], bytes | None]] = {
     "gone.png": lambda folder: None,
@@ -103,6 +125,10 @@ FILES: dict[str, Callable[[Path], bytes | None]] = {
     "cut.mp4": lambda folder: cut(Video(NOISE, frames_per_second=4), folder, ".mp4"),
     "cut.wav": lambda folder: cut(Audio(np.zeros(10, np.float32), 8000), folder, ".wav")[:20],
     "huge.bmp": lambda folder: header_of_a_huge_picture(),
+    "no-samples.wav": lambda folder: written(folder / "none.wav", np.zeros(0)).read_bytes(),
+    "no-frames.avi": lambda folder: video_without_frames(folder / "none.avi").read_bytes(),
+    "no-index.mp4": lambda folder: broken_index(folder, b"moov", 0, b"lost"),
+    "wrong-index.mp4": lambda folder: broken_index(folder, b"stco", 12, b"\x7f\xff\xff\xff"),
 }
 
 
@@ -124,14 +150,50 @@ def test_a_file_that_cannot_be_used_is_named(
     assert not out.exists()
 
 
-def test_a_picture_under_the_name_of_a_sound_is_a_picture(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+TONE = sine(1.0, 8000)
+UNUSUAL: dict[str, tuple[str, Callable[[Path], Path]]] = {
+    "silence.wav": ("audio", lambda path: written(path, np.zeros(8000))),
+    "one-sample.wav": ("audio", lambda path: written(path, np.ones(1))),
+    "8-bit-8-kHz.wav": ("audio", lambda path: written(path, TONE, 8000, "PCM_U8")),
+    "24-bit-192-kHz.wav": ("audio", lambda path: written(path, TONE, 192_000, "PCM_24")),
+    "six-channels.wav": ("audio", lambda path: written(path, np.stack([TONE] * 6, axis=1), 48_000)),
+    "hour.wav": ("audio", hour_of_sound),
+    "hour.mp3": ("audio", hour_of_sound),
+    "sound-only.mp4": ("audio", lambda path: encode_audio(path, TONE[None], 8000, "aac")),
+    "one-frame.mp4": ("video", lambda path: encode_video(path, NOISE[:1])),
+    "4K-60-Hz.mp4": (
+        "video",
+        lambda path: encode_video(path, grey_frames(6, 2160, 3840), 60, preset="ultrafast"),
+    ),
+    "hour.mp4": ("video", hour_of_video),
+    "hour.ts": ("video", hour_of_video),
+    "no-list-of-key-frames.mp4": (
+        "video",
+        lambda path: damage(encode_video(path, grey_frames(80)), b"stss", 0, b"free"),
+    ),
+    "picture.wav": (
+        "image",
+        lambda path: Image(NOISE[0]).save(path.with_suffix(".png")).rename(path),
+    ),
+    "sound.mp4": ("audio", lambda path: written(path.with_suffix(".wav"), TONE).rename(path)),
+    "video.mp3": (
+        "video",
+        lambda path: encode_video(path.with_suffix(".mp4"), NOISE).rename(path),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_an_unusual_file_is_taken_for_what_it_holds(
+    name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "picture.wav"
-    path.write_bytes(Image(NOISE[0]).png_bytes())
-    options = ["--model", str(model), "--attach", str(path), "--modalities", "text"]
-    assert main(["chat", *options, "--once", "What is this?"]) == 0
-    assert "attached image" in capsys.readouterr().out
+    modality, write = UNUSUAL[name]
+    options = ["--model", str(model), "--attach", str(write(tmp_path / name))]
+    assert main(["chat", *options, "--modalities", "text", "--once", "What is this?"]) == 0
+    printed = capsys.readouterr()
+    assert f"attached {modality}" in printed.out
+    assert "nextgpt>" in printed.out
+    assert "error" not in printed.err
 
 
 # Messages
@@ -159,7 +221,14 @@ def test_the_chat_is_alive_after_every_mistake(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
-    mistakes = [f"/attach {tmp_path / 'empty.png'}", "draw <image_0>", "word " * 2000, "/nonsense"]
+    (tmp_path / "broken.mp4").write_bytes(broken_index(tmp_path, b"moov", 0, b"lost"))
+    mistakes = [
+        f"/attach {tmp_path / 'empty.png'}",
+        f"/attach {tmp_path / 'broken.mp4'}",
+        "draw <image_0>",
+        "word " * 2000,
+        "/nonsense",
+    ]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join([*mistakes, "Hello!"])))
     options = ["--model", str(model), "--out", str(tmp_path / "out"), "--json"]
     assert main(["chat", *options, "--modalities", "image"]) == 1

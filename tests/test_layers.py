@@ -39,7 +39,16 @@ PLACES = {
     "peft": ("language_model.py",),
 }
 
-OPTIONAL = ("resvg_py", "timm", "imagebind", "tensorboard", "skimage", "sklearn", "pytest")
+OPTIONAL = (
+    "resvg_py",
+    "tinysoundfont",
+    "timm",
+    "imagebind",
+    "tensorboard",
+    "skimage",
+    "sklearn",
+    "pytest",
+)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from nextgpt.language_model import load_exactly
 from nextgpt.model import NextGPTModel
+
+logger = logging.getLogger(__name__)
 
 CONFIG, ADAPTER = "config.yaml", "adapter"
 PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
@@ -142,8 +145,14 @@ def save(
             file.replace(directory / file.name)
 
 
-def load_trained(model: NextGPTModel, directory: Path) -> None:
+def load_trained(model: NextGPTModel, directory: Path, grow: bool = False) -> None:
     """Read the trained parts of a checkpoint into a chain of the same shape.
+
+    Args:
+        model: The chain.
+        directory: The checkpoint.
+        grow: Let the chain have decoders that the checkpoint has not: their projections and signal
+            rows stay as they are, all else is read as exactly as ever.
 
     Raises:
         ValueError: naming the file and every key that is missing, unexpected or misshapen, or the
@@ -159,8 +168,10 @@ def load_trained(model: NextGPTModel, directory: Path) -> None:
             )
     parts = model.trainable_parts()
     projections = _read(directory, PROJECTIONS, load_file)
-    load_exactly(projection_state(model), projections, directory / PROJECTIONS)
     rows = _read(directory, SIGNAL_ROWS, load_file)
+    if grow:
+        projections, rows = _grown(model, directory, projections, rows)
+    load_exactly(projection_state(model), projections, directory / PROJECTIONS)
     load_exactly(parts["signal_rows"], rows, directory / SIGNAL_ROWS)
     if has_adapter or (directory / ADAPTER).exists():
         # Read here first, because the errors of peft name neither file nor remedy.
@@ -168,6 +179,33 @@ def load_trained(model: NextGPTModel, directory: Path) -> None:
         _read(directory, f"{ADAPTER}/adapter_model.safetensors", load_file)
         model.language_model.load_lora(directory / ADAPTER)
     model.requires_grad_(False)
+
+
+def _grown(
+    model: NextGPTModel,
+    directory: Path,
+    projections: dict[str, torch.Tensor],
+    rows: dict[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Add to a checkpoint's tensors the model's own of the decoders that it lacks."""
+    config = _read(directory, CONFIG, lambda file: yaml.safe_load(file.read_text()))
+    earlier = config["chain"].get("init_args", config["chain"])["num_signal_tokens"]
+    signals = model.language_model.signals
+    new = [modality for modality in signals.modalities if modality not in earlier]
+    logger.info("%s knows no %s; that is learned anew", directory, ", ".join(new) or "less")
+    prefixes = tuple(f"output_projections.{modality}." for modality in new)
+    ours = {k: v for k, v in projection_state(model).items() if k.startswith(prefixes)}
+    grown = {}
+    for key, values in model.trainable_parts()["signal_rows"].items():
+        grown[key] = values.detach().clone()
+        start = 0
+        for modality in signals.modalities:
+            if modality not in new:
+                count = signals.num_signal_tokens[modality]
+                places = [token - signals.base_size for token in signals.run(modality)]
+                grown[key][places] = rows[key][start : start + count].to(grown[key].dtype)
+                start += count
+    return {**projections, **ours}, grown
 
 
 def load(directory: str | Path) -> NextGPTModel:

@@ -61,13 +61,16 @@ class OutputProjection(nn.Module):
             input_size: Width of the language model.
             num_signal_tokens: Length of a run.
             conditioning_shape: (L, C) of the decoder.
-            hidden_size: Width inside.
+            hidden_size: Width inside; the conditioning's own where that is narrower, for more would
+                be weights without a use. The feed-forward layers shrink alike.
             num_layers: Layers of the encoder and of the decoder.
             num_heads: Attention heads.
             feedforward_size: Width of the feed-forward layers.
         """
         super().__init__()
         length, width = conditioning_shape
+        feedforward_size = feedforward_size * min(hidden_size, width) // hidden_size
+        hidden_size = min(hidden_size, width)
         self.num_signal_tokens = num_signal_tokens
         self.standardise = Standardise(num_signal_tokens, input_size)
         self.input = nn.Linear(input_size, hidden_size)

@@ -61,7 +61,7 @@ def media(seed: int) -> dict[Modality, Medium]:
 SHAPES = {
     Modality.IMAGE: (3, 32, 32),
     Modality.AUDIO: (2, 16, 16),
-    Modality.VIDEO: (2, 3, 32, 32),
+    Modality.VIDEO: (3, 2, 3, 32, 32),
 }
 
 
@@ -94,9 +94,98 @@ def test_a_batch_of_one_equals_a_batch_of_many(
 def test_the_last_frame_counts_for_a_video(encoder: MicroBindEncoder) -> None:
     batch = encoder.preprocess(Modality.VIDEO, media(0)[Modality.VIDEO])[None]
     changed = batch.clone()
-    changed[:, -1] = -changed[:, -1]
+    changed[:, :, -1] = -changed[:, :, -1]
     before, after = (encoder.encode(Modality.VIDEO, values) for values in (batch, changed))
     assert not torch.allclose(before, after, atol=1e-3)
+
+
+def long_media(seed: int) -> dict[Modality, Medium]:
+    """Several windows of noise."""
+    rng = np.random.default_rng(seed)
+    return {
+        Modality.AUDIO: Audio(rng.uniform(-0.5, 0.5, 24_000).astype(np.float32), 8_000),
+        Modality.VIDEO: Video(rng.integers(0, 256, (32, 32, 32, 3), dtype=np.uint8), 4.0),
+    }
+
+
+def short_media(seed: int) -> dict[Modality, Medium]:
+    """Less than a window of noise."""
+    rng = np.random.default_rng(seed)
+    return {
+        Modality.AUDIO: Audio(rng.uniform(-0.5, 0.5, 1_000).astype(np.float32), 8_000),
+        Modality.VIDEO: media(seed)[Modality.VIDEO],
+    }
+
+
+WINDOWED = [Modality.AUDIO, Modality.VIDEO]
+
+
+@pytest.mark.parametrize("modality", WINDOWED)
+def test_a_long_medium_is_the_mean_of_its_windows(
+    encoder: MicroBindEncoder, modality: Modality
+) -> None:
+    windows = encoder.preprocess(modality, long_media(0)[modality])
+    side = encoder.sides[modality]
+    vectors = side.vectors(side.summary(windows))
+    assert not torch.allclose(vectors[0], vectors[-1], atol=1e-3)
+    expected = torch.nn.functional.normalize(vectors.mean(dim=0), dim=-1)
+    # Measured worst case 6e-8.
+    assert torch.allclose(encoder.vectors(modality, windows[None])[0], expected, atol=1e-5)
+    assert torch.allclose(encoder.vectors(modality, windows.flip(0)[None])[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", WINDOWED)
+def test_short_and_long_media_share_a_batch(encoder: MicroBindEncoder, modality: Modality) -> None:
+    items = [short_media(0), long_media(1), long_media(2), short_media(3)]
+    batch = torch.stack([encoder.preprocess(modality, item[modality]) for item in items])
+    together = encoder.encode(modality, batch)
+    alone = torch.cat([encoder.encode(modality, item[None]) for item in batch])
+    # Measured worst case 8e-7.
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("modality", WINDOWED)
+def test_the_windows_of_a_short_medium_are_computed_once(
+    encoder: MicroBindEncoder, modality: Modality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = encoder.sides[modality]
+    items = [encoder.preprocess(modality, short_media(seed)[modality]) for seed in range(2)]
+    batch = torch.stack(items)
+    assert batch.shape[1] == side.num_windows > 1
+    counts: list[int] = []
+    original = side.summary
+
+    def counted(windows: torch.Tensor) -> torch.Tensor:
+        counts.append(len(windows))
+        return original(windows)
+
+    monkeypatch.setattr(side, "summary", counted)
+    encoder.encode(modality, batch)
+    assert counts == [2]
+
+
+ODD_MEDIA: dict[str, Medium] = {
+    "silence": Audio(np.zeros(8_000, np.float32), 8_000),
+    "one sample": Audio(np.ones(1, np.float32), 8_000),
+    "six channels": Audio(np.ones((6, 48_000), np.float32), 48_000),
+    "192 kHz": Audio(np.ones((2, 192_000), np.float32), 192_000),
+    "beyond full scale": Audio(np.full(8_000, 1e30, np.float32), 8_000),
+    "one frame": Video(np.zeros((1, 32, 32, 3), np.uint8), 25.0),
+    "one pixel": Video(np.zeros((4, 1, 1, 3), np.uint8), 25.0),
+    "one frame an hour": Video(np.zeros((2, 8, 8, 3), np.uint8), 1 / 3600),
+}
+
+
+@pytest.mark.parametrize("name", ODD_MEDIA)
+def test_features_of_odd_media_are_finite_and_of_the_usual_length(
+    encoder: MicroBindEncoder, name: str
+) -> None:
+    medium = ODD_MEDIA[name]
+    values = encoder.preprocess(medium.modality, medium)
+    assert values.shape == SHAPES[medium.modality]
+    assert torch.isfinite(values).all()
+    features = encoder.encode(medium.modality, values[None])
+    assert features.norm() == pytest.approx(math.sqrt(16), abs=1e-3)
 
 
 def test_nothing_is_trainable_and_training_mode_changes_nothing(encoder: MicroBindEncoder) -> None:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_icons import pattern
+from tiny_media import Sines, write_loops
 
 from nextgpt.data.manifest import Item, read_manifest
+from nextgpt.media import Audio, Video
 from nextgpt.sources import SourceError
 from nextgpt.world import build, commands
 from nextgpt.world.build import build_world, judge_drawings, near_identical
 from nextgpt.world.concepts import STYLES, drawings
+from nextgpt.world.motions import LOOPS, MotionScene, describe_motion
 from nextgpt.world.pictures import render
+from nextgpt.world.plans import Assets, plan_pictures, plan_sounds
 from nextgpt.world.scenes import Scene, describe, held_out_pairs
+from nextgpt.world.sounds import INSTRUMENTS, SOUNDS, SoundScene, describe_sound, is_held_out_sound
+from nextgpt.world.sources import MEDIA_SOURCES
 
-COUNTS = {"num_train": 80, "num_validation": 40, "num_held_out_pair": 20}
+COUNTS = {
+    "num_train": 80,
+    "num_validation": 40,
+    "num_held_out_pair": 20,
+    "num_sounds": 0,
+    "num_clips": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +107,7 @@ def test_an_interrupted_build_ends_like_one_that_ran_through(
 
 def test_another_seed_gives_other_pictures_of_the_same_names() -> None:
     allowed = drawings("model")
-    first, second = (list(build._plan("train", allowed, 200, seed)) for seed in (0, 1))
+    first, second = (list(plan_pictures("train", allowed, 200, seed)) for seed in (0, 1))
     assert [picture.item.id for picture in first] == [picture.item.id for picture in second]
     assert not {p.item.path for p in first} & {p.item.path for p in second}
 
@@ -133,8 +147,8 @@ def test_the_commands_build_and_count(
     copy = Path(shutil.copytree(world, tmp_path / "world"))
     small = functools.partial(build_world, num_validation=40, num_held_out_pair=20)
     monkeypatch.setattr(commands, "build_world", small)
-    commands.build(out=copy, archives=pinned_archives, num_train=80)
-    assert "90 train, 40 validation, 20 held_out_pair" in capsys.readouterr().out
+    commands.build(out=copy, archives=pinned_archives, num_train=80, num_sounds=0, num_clips=0)
+    assert "90 image train, 40 image validation, 20 image held_out_pair" in capsys.readouterr().out
     commands.stats(world=copy)
     printed = capsys.readouterr().out
     for word in ("concept", "background", "licence", "rainbow", "CC-BY-4.0", "90"):
@@ -154,3 +168,60 @@ def test_an_archive_with_another_hash_stops_the_build_before_anything_is_written
 def test_a_world_without_training_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_train is 0"):
         build_world(tmp_path, num_train=0)
+
+
+def test_clips_are_built_beside_pictures_loops_among_them(
+    tmp_path: Path, pinned_archives: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(pinned_archives, tmp_path / "archives"))
+    for name in ("1", "4"):
+        package = f"@lobehub/fluent-emoji-anim-{name}"
+        archive = folder / f"lobehub-fluent-emoji-anim-{name}-1.0.0.tgz"
+        write_loops(archive, list(LOOPS))
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        pinned = dataclasses.replace(MEDIA_SOURCES[package], sha256=digest)
+        monkeypatch.setitem(MEDIA_SOURCES, package, pinned)
+    counts = {**COUNTS, "num_train": 1, "num_validation": 1, "num_held_out_pair": 1}
+    built = build_world(tmp_path / "world", archives=folder, **{**counts, "num_clips": 50})
+    clips = [item for item in read_manifest(built) if item.modality == "video"]
+    splits = Counter(item.split for item in clips)
+    assert splits["train"] == 50 + 6 and splits["held_out_loop"] == 36
+    pairs = set(held_out_pairs())
+    for item in clips[::20]:
+        scene = MotionScene(item.concept, *(item.attributes[n] for n in ("background", "motion")))
+        assert item.caption.startswith(describe_motion(scene))
+        held_out = (item.concept, item.attributes["background"]) in pairs
+        assert held_out == (item.split == "held_out_pair")
+        video = Video(built.parent / item.path)
+        assert (video.num_frames, video.frames_per_second) == (8, 4.0)
+    loops = [item for item in clips if item.attributes["motion"] == "own"]
+    assert {item.split for item in loops} == {"train", "held_out_loop"}
+    assert {i.concept for i in loops if i.split == "train"} & {
+        i.concept for i in loops if i.split == "held_out_loop"
+    } == set()
+
+
+def test_sounds_are_built_and_no_held_out_combination_is_trained_on(tmp_path: Path) -> None:
+    font = MEDIA_SOURCES["fluid-soundfont-gm"]
+    recording = np.ones(1000, np.float32)
+    recordings = {name: recording for name in SOUNDS if SOUNDS[name].kind == "animal"}
+    assets = Assets({}, {}, {font.package: Sines()}, recordings)
+    plan = [
+        *plan_sounds("train", 120, 0, font),
+        *plan_sounds("held_out_combination", 20, 0, font),
+        *plan_sounds("held_out_recording", 20, 0, font, INSTRUMENTS),
+    ]
+    manifest = build._make(tmp_path, "manifest.jsonl", plan, assets)
+    for item in read_manifest(manifest):
+        fields = ("count", "register", "contour", "speed", "second")
+        scene = SoundScene(item.concept, **{name: item.attributes[name] for name in fields})
+        assert item.caption == describe_sound(scene)
+        held_out = item.split == "held_out_combination"
+        assert is_held_out_sound(scene) == held_out
+        if item.split == "held_out_recording":
+            assert scene.second is None and item.concept in INSTRUMENTS
+        sound = Audio(manifest.parent / item.path)
+        assert (sound.sample_rate_hz, sound.num_channels) == (16_000, 1)
+        assert sound.duration_s == pytest.approx(2.56)
+    licences = {item.licence for item in read_manifest(manifest)}
+    assert licences == {"MIT", "CC0-1.0"}

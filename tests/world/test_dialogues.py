@@ -2,71 +2,50 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections import Counter
-from dataclasses import replace
+from typing import get_args
 
 import pytest
+from dialogue_items import clip_items, picture_items, sound_items
 
 from nextgpt.data.manifest import Item
 from nextgpt.world.concepts import CONCEPTS
-from nextgpt.world.dialogue_pictures import PictureIndex
 from nextgpt.world.dialogues import (
     KIND_WEIGHTS,
+    Clip,
     DialogueSampler,
     DialogueTurn,
     Kind,
     Picture,
+    Recording,
+    Shown,
+    motion_scene_of,
     scene_of,
+    sound_scene_of,
 )
-from nextgpt.world.phrase_bank import (
-    PhraseBank,
-    answer_slots,
-    concept_notes,
-    held_out_stems,
-    load_bank,
-    load_replies,
-    say_thing,
-)
-from nextgpt.world.scenes import (
-    COLOURS,
-    Scene,
-    describe,
-    is_held_out_pair,
-    sample_scene,
-    trained_backgrounds,
-)
+from nextgpt.world.motions import LOOPS, MOTIONS, OWN, describe_motion, motion_phrase
+from nextgpt.world.phrase_bank import concept_notes, load_bank, sound_notes
+from nextgpt.world.scenes import COLOURS, describe, is_held_out_pair
+from nextgpt.world.sound_talk import plain
+from nextgpt.world.sounds import INSTRUMENTS, SOUNDS, describe_sound, is_held_out_sound
 
-NUM_DIALOGUES = 3000
-
-
-def make_item(name: str, scene: Scene, split: str, view: str = "whole") -> Item:
-    attributes = {
-        "background": scene.background,
-        "size": scene.size,
-        "place": scene.place,
-        "count": scene.count,
-        "style": scene.style,
-        "view": view,
-    }
-    return Item(
-        name, "image", f"{name}.png", describe(scene), scene.concept, attributes, "", "", split
-    )
+NUM_DIALOGUES = 2500
+MODALITY_OF: dict[Kind, str] = {
+    **{"draw": "image", "sound": "audio", "animate": "video"},
+    **{"look": "image", "listen": "audio", "watch": "video"},
+}
+PICTURES_ALONE = {"draw", "look", "chat", "multi_turn", "several", "pair", "transform", "outside"}
 
 
 @pytest.fixture(scope="module")
-def items() -> list[Item]:
-    """Every concept on every background, in the split the world puts it, with other scenes."""
-    rng = random.Random(0)
-    scenes = [Scene(c, b) for c in CONCEPTS for b in COLOURS]
-    scenes += [sample_scene(rng, concept) for concept in CONCEPTS for _ in range(30)]
-    made = []
-    for number, scene in enumerate(scenes):
-        pair_held_out = is_held_out_pair(scene.concept, scene.background)
-        for split in ("held_out_pair",) if pair_held_out else ("train", "validation"):
-            made.append(make_item(f"{split}-{number}", scene, split))
-    return made
+def pictures() -> list[Item]:
+    return picture_items()
+
+
+@pytest.fixture(scope="module")
+def items(pictures: list[Item]) -> list[Item]:
+    return [*pictures, *sound_items(), *clip_items()]
 
 
 @pytest.fixture(scope="module")
@@ -75,92 +54,39 @@ def train(items: list[Item]) -> DialogueSampler:
 
 
 @pytest.fixture(scope="module")
+def held_out(items: list[Item]) -> DialogueSampler:
+    return DialogueSampler(items, "held_out", seed=0)
+
+
+@pytest.fixture(scope="module")
 def dialogues(train: DialogueSampler) -> list[list[DialogueTurn]]:
     return [train(index) for index in range(NUM_DIALOGUES)]
 
 
-def texts(turns: list[DialogueTurn]) -> list[str]:
-    return [part for turn in turns for part in turn.parts if isinstance(part, str)]
+def texts(turns: list[DialogueTurn], role: str | None = None) -> list[str]:
+    return [
+        part
+        for turn in turns
+        if role in (None, turn.role)
+        for part in turn.parts
+        if isinstance(part, str)
+    ]
 
 
-def pictures(turns: list[DialogueTurn], role: str) -> list[Picture]:
-    return [picture for turn in turns if turn.role == role for picture in turn.pictures]
+def media(turns: list[DialogueTurn], role: str | None = None) -> list[Shown]:
+    return [shown for turn in turns if role in (None, turn.role) for shown in turn.media]
 
 
-def requests_of(bank: PhraseBank) -> list[str]:
-    """Everything the users of a bank may say."""
-    pairs = (*bank.chat, *bank.after_picture, *bank.no_picture, *bank.outside_requests)
-    words = [word for kind in bank.words.values() for group in kind.values() for word in group]
-    phrases = [phrase for section in bank.phrases.values() for phrase in section]
-    return [*phrases, *words, *(question for question, _ in pairs), *bank.outside]
+def is_kept_from_training(shown: Shown) -> bool:
+    if isinstance(shown, Recording):
+        return is_held_out_sound(shown.scene)
+    return is_held_out_pair(shown.scene.concept, shown.scene.background)
 
 
-def uses_held_out_word(phrase: str) -> bool:
-    said = re.sub(r"\{\w+\}", "", phrase.lower())
-    return any(re.search(rf"\b{stem}", said) for stem in held_out_stems())
-
-
-# The banks.
-
-
-def test_the_training_bank_holds_several_hundred_phrasings_and_250_plain_answers() -> None:
-    bank = load_bank("train")
-    assert sum(len(set(section)) for section in bank.phrases.values()) > 400
-    assert len(set(bank.chat)) >= 250
-    assert len(set(bank.outside)) >= 40
-
-
-def test_no_training_text_holds_a_word_kept_for_evaluation() -> None:
-    bank = load_bank("train")
-    answers = [a for _, a in (*bank.chat, *bank.after_picture, *bank.no_picture)]
-    templates = [template for section in load_replies().values() for template in section]
-    facts = [concept_notes(concept).fact for concept in CONCEPTS]
-    said = [*requests_of(bank), *answers, *templates, *facts]
-    assert [text for text in said if uses_held_out_word(text)] == []
-
-
-def test_held_out_drawing_requests_use_held_out_words() -> None:
-    phrases = load_bank("held_out").phrases["draw"]
-    assert sum(uses_held_out_word(phrase) for phrase in phrases) / len(phrases) > 0.85
-
-
-def test_the_banks_share_their_sections_and_no_phrase() -> None:
-    train, held_out = load_bank("train"), load_bank("held_out")
-    assert train.phrases.keys() == held_out.phrases.keys()
-    shared_on_purpose = {"background"}
-    for section in train.phrases.keys() - shared_on_purpose:
-        assert not set(train.phrases[section]) & set(held_out.phrases[section]), section
-    assert not {question for question, _ in train.chat} & {q for q, _ in held_out.chat}
-    assert not set(train.outside) & set(held_out.outside)
-
-
-@pytest.mark.parametrize("name", ["train", "held_out"])
-def test_every_plain_question_has_an_answer(name: str) -> None:
-    bank = load_bank(name)  # type: ignore[arg-type]
-    for pair in (*bank.chat, *bank.after_picture, *bank.no_picture, *bank.outside_requests):
-        assert all(pair), pair
-
-
-def test_every_concept_has_notes_and_a_background_it_is_trained_on() -> None:
-    for concept in CONCEPTS:
-        notes = concept_notes(concept)
-        assert notes.background in trained_backgrounds(concept)
-        assert notes.fact.endswith(".")
-        assert not set(notes.aliases) & set(CONCEPTS)
-        assert not {f"a {alias}" for alias in notes.aliases} & set(load_bank("train").outside)
-
-
-def test_wordings_agree_in_number() -> None:
-    slots = answer_slots(Scene("sheep", "blue", count=2))
-    assert (slots["here_is"], slots["subject"], slots["counted"]) == (
-        "Here are",
-        "two sheep",
-        "two sheep",
-    )
-    assert answer_slots(Scene("owl", "orange"))["caption"] == "an owl on an orange background"
-    for seed in range(20):
-        words = say_thing(Scene("bus", "red", count=3), load_bank("train"), random.Random(seed))
-        assert words in ("three buses", "3 buses")
+def caption_of(shown: Shown) -> str:
+    if isinstance(shown, Recording):
+        return describe_sound(shown.scene)
+    return describe(shown.scene) if isinstance(shown, Picture) else describe_motion(shown.scene)
 
 
 # The sampler.
@@ -168,49 +94,151 @@ def test_wordings_agree_in_number() -> None:
 
 def test_the_same_seed_and_index_give_the_same_dialogue(items: list[Item]) -> None:
     first, second, third = (DialogueSampler(items, seed=seed) for seed in (1, 1, 2))
-    forwards = [first(index) for index in range(50)]
-    assert forwards == [second(index) for index in reversed(range(50))][::-1]
-    assert forwards != [third(index) for index in range(50)]
+    forwards = [first(index) for index in range(100)]
+    assert forwards == [second(index) for index in reversed(range(100))][::-1]
+    assert forwards != [third(index) for index in range(100)]
 
 
-def test_training_never_shows_or_asks_for_a_held_out_pair(
+def test_training_never_shows_or_asks_for_what_is_held_out(
     dialogues: list[list[DialogueTurn]],
 ) -> None:
-    for turns in dialogues:
-        for picture in pictures(turns, "user") + pictures(turns, "assistant"):
-            assert not is_held_out_pair(picture.scene.concept, picture.scene.background)
-            assert picture.item.split == "train"
+    shown = [medium for turns in dialogues for medium in media(turns)]
+    assert Counter(type(medium) for medium in shown).keys() == {Picture, Recording, Clip}
+    for medium in shown:
+        assert not is_kept_from_training(medium)
+        assert medium.item.split == "train"
 
 
-def test_evaluation_shows_no_training_picture(items: list[Item]) -> None:
-    sampler = DialogueSampler(items, "held_out")
-    shown = [
-        picture for index in range(500) for turn in sampler(index) for picture in turn.pictures
-    ]
-    assert "train" not in {picture.item.split for picture in shown}
-    assert any(is_held_out_pair(p.scene.concept, p.scene.background) for p in shown)
+def test_evaluation_shows_no_training_medium_and_asks_for_what_is_held_out(
+    held_out: DialogueSampler,
+) -> None:
+    dialogues = [held_out(index) for index in range(1500)]
+    shown = [medium for turns in dialogues for medium in media(turns)]
+    assert "train" not in {medium.item.split for medium in shown}
+    asked = [medium for turns in dialogues for medium in media(turns, "assistant")]
+    kept = {type(medium) for medium in asked if is_kept_from_training(medium)}
+    assert kept == {Picture, Recording, Clip}
 
 
-@pytest.mark.parametrize(
-    ("kind", "num_shown", "num_answered"),
-    [
-        ("draw", 0, 1),
-        ("look", 1, 0),
-        ("chat", 0, 0),
-        ("transform", 1, 1),
-        ("pair", 0, 2),
-        ("outside", 0, 0),
-    ],
-)
-def test_a_kind_shows_and_answers_with_its_number_of_pictures(
-    train: DialogueSampler, kind: Kind, num_shown: int, num_answered: int
+@pytest.mark.parametrize("bank", ["train", "held_out"])
+def test_only_loops_that_training_shows_are_asked_for(items: list[Item], bank: str) -> None:
+    sampler = DialogueSampler(items, bank)  # type: ignore[arg-type]
+    asked = {
+        clip.scene.concept
+        for kind in ("animate", "multi_turn", "several")
+        for index in range(400)
+        for clip in media(sampler(index, kind), "assistant")
+        if isinstance(clip, Clip) and clip.scene.motion == OWN
+    }
+    assert len(asked) > 5
+    assert {LOOPS[concept].split for concept in asked} == {"train"}
+
+
+@pytest.mark.parametrize("kind", ["draw", "sound", "animate"])
+def test_a_wish_is_answered_with_one_medium_of_its_modality(
+    train: DialogueSampler, kind: Kind
 ) -> None:
     for index in range(200):
         turns = train(index, kind)
         assert [turn.role for turn in turns] == ["user", "assistant"]
-        assert len(pictures(turns, "user")) == num_shown
-        assert len(pictures(turns, "assistant")) == num_answered
-        assert any(isinstance(part, str) for part in turns[-1].parts)
+        assert media(turns, "user") == []
+        assert [medium.modality for medium in media(turns, "assistant")] == [MODALITY_OF[kind]]
+        assert texts(turns, "assistant")
+
+
+@pytest.mark.parametrize("kind", ["look", "listen", "watch"])
+def test_a_question_shows_one_medium_and_is_answered_in_words(
+    train: DialogueSampler, kind: Kind
+) -> None:
+    alone = 0
+    for index in range(300):
+        turns = train(index, kind)
+        assert [medium.modality for medium in media(turns, "user")] == [MODALITY_OF[kind]]
+        assert media(turns, "assistant") == []
+        assert len(texts(turns, "assistant")) == 1
+        alone += not texts(turns, "user")
+    # 4% of 300 are 12; five standard deviations are 17.
+    assert 0 < alone < 29
+
+
+def test_a_transformed_medium_stays_in_its_modality(train: DialogueSampler) -> None:
+    seen = set()
+    for index in range(200):
+        (given,), (made,) = (media(train(index, "transform"), r) for r in ("user", "assistant"))
+        assert given.modality == made.modality
+        seen.add(given.modality)
+    assert seen == {"image", "audio", "video"}
+
+
+def test_crossing_leads_in_every_direction_and_keeps_the_thing(train: DialogueSampler) -> None:
+    directions = Counter()
+    for index in range(600):
+        (given,), (made,) = (media(train(index, "cross"), r) for r in ("user", "assistant"))
+        assert given.item.concept == made.item.concept
+        directions[given.modality, made.modality] += 1
+        if not isinstance(given, Recording) and not isinstance(made, Recording):
+            assert given.scene.background == made.scene.background
+        if isinstance(made, Recording):
+            assert made.scene == plain(made.item.concept)
+    assert len(directions) == 6 and all(given != made for given, made in directions)
+    assert min(directions.values()) > 50
+
+
+def test_several_media_come_in_one_reply_each_behind_its_caption(train: DialogueSampler) -> None:
+    mixes = set()
+    for index in range(600):
+        turns = train(index, "several")
+        shown = turns[-1].media
+        assert media(turns, "user") == []
+        assert len(shown) in (2, 3)
+        assert len({medium.item.concept for medium in shown}) == len(shown)
+        (*pairs,) = zip(turns[-1].parts[::2], turns[-1].parts[1::2], strict=True)
+        for text, medium in pairs:
+            assert isinstance(text, str) and not isinstance(medium, str)
+            assert medium.caption in text.lower()
+        mixes.add(tuple(medium.modality for medium in shown))
+    # All orders of two or three modalities, but two pictures, which are a kind of their own.
+    assert len(mixes) == 9 + 27 - 1
+
+
+def test_several_media_come_in_the_order_asked(train: DialogueSampler) -> None:
+    compared = 0
+    for index in range(400):
+        turns = train(index, "several")
+        (request,) = texts(turns, "user")
+        places = [request.lower().find(medium.item.concept) for medium in turns[-1].media]
+        if -1 not in places:
+            assert places == sorted(places), request
+            compared += 1
+    # Other names, plurals and typing errors hide the rest.
+    assert compared > 200
+
+
+@pytest.mark.parametrize("kind", ["chat", "outside"])
+def test_plain_questions_and_refusals_hold_no_medium(train: DialogueSampler, kind: Kind) -> None:
+    for index in range(400):
+        turns = train(index, kind)
+        assert media(turns, "assistant") == []
+        assert len(media(turns, "user")) <= (kind == "outside")
+        assert len(texts(turns, "assistant")) == 1
+        if kind == "outside":
+            assert re.match(r"Sorry|I am sorry", texts(turns, "assistant")[0])
+
+
+def test_what_is_refused_is_not_what_the_world_holds(train: DialogueSampler) -> None:
+    answers = " ".join(texts(train(index, "outside"), "assistant")[0] for index in range(3000))
+    unseen = set(re.findall(r"draw (?:an? )?(\w+) yet", answers))
+    assert {"piano", "tuba", "telephone"} <= unseen and not unseen & set(CONCEPTS)
+    unmoved = set(re.findall(r"clip of (?:an? )?(\w+) yet", answers))
+    assert "harp" in unmoved and not unmoved & set(CONCEPTS)
+    unheard = set(re.findall(r"what (?:an? )?(\w+) sounds", answers))
+    assert {"house", "lion"} <= unheard and not unheard & set(SOUNDS)
+
+
+def test_two_pictures_come_in_one_reply(train: DialogueSampler) -> None:
+    for index in range(100):
+        shown = media(train(index, "pair"), "assistant")
+        assert [medium.modality for medium in shown] == ["image", "image"]
 
 
 def test_several_turns_alternate_and_are_two_to_four(train: DialogueSampler) -> None:
@@ -222,80 +250,44 @@ def test_several_turns_alternate_and_are_two_to_four(train: DialogueSampler) -> 
     assert lengths == {2, 3, 4}
 
 
+def test_later_turns_refer_to_media_of_another_modality(train: DialogueSampler) -> None:
+    bank, crossings = load_bank("train"), Counter()
+    references = {
+        tuple(section.removeprefix("then_").split("_to_")): set(phrases)
+        for section, phrases in bank.phrases.items()
+        if section.startswith("then_")
+    }
+    for index in range(2500):
+        turns = train(index, "multi_turn")
+        for before, request, answer in zip(turns[1:], turns[2:], turns[3:], strict=False):
+            if before.media and answer.media and isinstance(request.parts[0], str):
+                pair = (before.media[-1].modality, answer.media[0].modality)
+                said = request.parts[0].lower().rstrip(".")
+                if said in references.get(pair, ()):
+                    assert before.media[-1].item.concept == answer.media[0].item.concept
+                    crossings[pair] += 1
+    assert crossings.keys() == references.keys()
+
+
 def test_kinds_occur_by_their_weights(items: list[Item]) -> None:
     sampler = DialogueSampler(items, kind_weights={"pair": 3, "chat": 1})
-    counts = Counter(len(sampler(index)[-1].pictures) for index in range(2000))
+    counts = Counter(len(sampler(index)[-1].media) for index in range(2000))
     # Binomial with p = 0.75: five standard deviations are 0.048.
     assert counts.keys() == {0, 2}
     assert abs(counts[2] / 2000 - 0.75) < 0.048
+    assert KIND_WEIGHTS.keys() == set(get_args(Kind))
     assert sum(KIND_WEIGHTS.values()) == pytest.approx(1)
 
 
-def test_texts_are_whole_short_and_grammatical(dialogues: list[list[DialogueTurn]]) -> None:
-    for text in (text for turns in dialogues for text in texts(turns)):
-        assert text and "{" not in text and "  " not in text
-        assert not re.search(r"\ba [aeio]", text, re.IGNORECASE), text
-        assert not re.search(r"\ban [^aeiouh]", text, re.IGNORECASE), text
-        assert not re.search(r"(two|three|2|3) (sheeps|fishes|strawberrys|buss)\b", text), text
-        assert len(text.split()) <= 30, text
-
-
-def test_most_requests_are_worded_differently(dialogues: list[list[DialogueTurn]]) -> None:
-    said = [
-        part
-        for turns in dialogues
-        for turn in turns
-        for part in turn.parts
-        if turn.role == "user" and isinstance(part, str)
-    ]
-    assert len(set(said)) / len(said) > 0.8
-
-
-def test_captions_are_canonical_and_full_answers_repeat_them(train: DialogueSampler) -> None:
-    repeated = 0
-    for index in range(300):
-        turns = train(index, "draw")
-        (picture,) = turns[-1].pictures
-        assert picture.caption == describe(picture.scene)
-        repeated += picture.caption in " ".join(texts(turns[-1:])).lower()
-    assert repeated > 200
-
-
-def test_answers_about_a_picture_fit_the_picture_shown(train: DialogueSampler) -> None:
-    for index in range(500):
-        turns = train(index, "look")
-        (picture,) = pictures(turns, "user")
-        scene = scene_of(picture.item)
-        words = set(re.findall(r"\w+", texts(turns[-1:])[0].lower()))
-        other_names = {c.name for c in CONCEPTS.values()} | {c.plural for c in CONCEPTS.values()}
-        other_names -= {scene.concept, CONCEPTS[scene.concept].plural}
-        # "orange" is a colour only: no concept is called so.
-        assert not words & other_names
-        assert not words & (set(COLOURS) - {scene.background})
-
-
-def test_an_unnamed_background_is_the_concepts_own(train: DialogueSampler) -> None:
-    for index in range(300):
-        turns = train(index, "draw")
-        (picture,) = turns[-1].pictures
-        if not picture.background_named:
-            own = concept_notes(picture.scene.concept).background
-            assert picture.scene.background == own
-            assert not set(COLOURS) & set(texts(turns[:1])[0].lower().split())
-
-
-def test_the_nearest_picture_agrees_on_the_concept_first_and_the_count_late() -> None:
-    small = make_item("small", Scene("dog", "red", size="small"), "train")
-    blue = make_item("blue", Scene("dog", "blue"), "train")
-    face = make_item("face", Scene("dog", "blue", count=2), "train", view="face")
-    cat = make_item("cat", Scene("cat", "red", count=2), "train")
-    index, rng = PictureIndex([small, blue, face, cat]), random.Random(0)
-    assert index.nearest(Scene("dog", "red", count=2), rng) is small
-    assert index.nearest(Scene("dog", "blue", count=2), rng) is blue
-    assert index.nearest(Scene("dog", "blue", style="flat"), rng) is blue
-    assert scene_of(replace(cat)) == Scene("cat", "red", count=2)
-    with pytest.raises(ValueError, match="'owl'"):
-        index.nearest(Scene("owl", "red"), rng)
+def test_a_world_of_pictures_alone_has_dialogues_of_pictures_alone(pictures: list[Item]) -> None:
+    sampler = DialogueSampler(pictures)
+    assert sampler.kind_weights.keys() == PICTURES_ALONE
+    shown = [medium for index in range(1000) for medium in media(sampler(index))]
+    assert {medium.modality for medium in shown} == {"image"}
+    with pytest.raises(ValueError, match="'listen'"):
+        sampler(0, "listen")
+    with pytest.raises(ValueError, match="watch"):
+        DialogueSampler(pictures, kind_weights={"watch": 1})
 
 
 def test_an_unknown_bank_or_kind_and_an_empty_world_are_named(items: list[Item]) -> None:
@@ -306,3 +298,134 @@ def test_an_unknown_bank_or_kind_and_an_empty_world_are_named(items: list[Item])
     held_out = [item for item in items if item.split != "train"]
     with pytest.raises(ValueError, match=f"none of {len(held_out)} items .* 'train'"):
         DialogueSampler(held_out, "train")
+
+
+# What is said.
+
+
+def test_texts_are_whole_short_and_grammatical(
+    dialogues: list[list[DialogueTurn]], held_out: DialogueSampler
+) -> None:
+    evaluated = [held_out(index) for index in range(800)]
+    for text in (text for turns in (*dialogues, *evaluated) for text in texts(turns)):
+        assert text and "{" not in text and "  " not in text
+        assert not re.search(r"\ba (?!one\b|ewe\b)[aeio]", text, re.IGNORECASE), text
+        assert not re.search(r"\ban [^aeiouhx]", text, re.IGNORECASE), text
+        assert not re.search(r"(two|three|2|3) (sheeps|fishes|strawberrys|buss)\b", text), text
+        assert not re.search(r"\b(one|1|single) (\S+ )*?(notes|beats)\b", text), text
+        assert not re.search(r"\b(two|three|four|2|3|4) (note|beat)\b", text), text
+        assert len(text.split()) <= 45, text
+
+
+def test_most_requests_are_worded_differently(dialogues: list[list[DialogueTurn]]) -> None:
+    said = [text for turns in dialogues for text in texts(turns, "user")]
+    assert len(set(said)) / len(said) > 0.8
+
+
+def test_captions_are_canonical_and_most_stand_right_before_their_medium(
+    dialogues: list[list[DialogueTurn]],
+) -> None:
+    before = []
+    for turn in (turn for turns in dialogues for turn in turns if turn.role == "assistant"):
+        for place, medium in enumerate(turn.parts):
+            if not isinstance(medium, str):
+                assert medium.caption == caption_of(medium)
+                text = turn.parts[place - 1] if place else ""
+                before.append(isinstance(text, str) and medium.caption in text.lower())
+    # Measured: 0.94.
+    assert sum(before) / len(before) > 0.9
+
+
+def test_the_example_of_three_media_is_within_what_training_says() -> None:
+    phrases = load_bank("train").phrases
+    assert "{first}, {second}, and {third}" in phrases["three_clauses"]
+    assert "show me {scene}" in phrases["clause_image"]
+    assert "let me hear {sound}" in phrases["clause_audio"]
+    assert "make a short clip of {clip}" in phrases["clause_video"]
+    assert "flying up" in load_bank("train").words["motion"]["up"]
+
+
+def test_answers_about_a_picture_fit_the_picture_shown(train: DialogueSampler) -> None:
+    for index in range(500):
+        turns = train(index, "look")
+        (picture,) = media(turns, "user")
+        scene = scene_of(picture.item)
+        words = set(re.findall(r"\w+", texts(turns[-1:])[0].lower()))
+        other_names = {c.name for c in CONCEPTS.values()} | {c.plural for c in CONCEPTS.values()}
+        other_names -= {scene.concept, CONCEPTS[scene.concept].plural}
+        # "orange" is a colour only: no concept is called so.
+        assert not words & other_names
+        assert not words & (set(COLOURS) - {scene.background})
+
+
+def test_answers_about_a_sound_fit_the_sound_heard(train: DialogueSampler) -> None:
+    for index in range(500):
+        turns = train(index, "listen")
+        (recording,) = media(turns, "user")
+        scene = sound_scene_of(recording.item)
+        words = set(re.findall(r"\w+", texts(turns[-1:])[0].lower()))
+        assert not words & (set(SOUNDS) - {scene.sound, scene.second, *caption_words(recording)})
+        qualities = {"low", "high", "rising", "falling", "quickly", "slowly"}
+        assert words & qualities <= caption_words(recording)
+
+
+def test_answers_about_a_clip_fit_the_clip_watched(train: DialogueSampler) -> None:
+    for index in range(500):
+        turns = train(index, "watch")
+        (clip,) = media(turns, "user")
+        scene = motion_scene_of(clip.item)
+        answer = texts(turns[-1:])[0].lower()
+        words = set(re.findall(r"\w+", answer))
+        assert not words & (set(CONCEPTS) - {scene.concept})
+        assert not words & (set(COLOURS) - {scene.background})
+        others = {phrase for phrase in MOTIONS.values() if phrase != motion_phrase(scene)}
+        assert not any(phrase in answer for phrase in others)
+
+
+def caption_words(shown: Shown) -> set[str]:
+    return set(re.findall(r"\w+", shown.caption))
+
+
+def test_an_unnamed_background_is_the_concepts_own(train: DialogueSampler) -> None:
+    for kind in ("draw", "animate"):
+        for index in range(300):
+            turns = train(index, kind)
+            (shown,) = turns[-1].media
+            assert not isinstance(shown, Recording)
+            if not shown.background_named:
+                own = concept_notes(shown.scene.concept).background
+                assert shown.scene.background == own
+                assert not set(COLOURS) & set(texts(turns[:1])[0].lower().split())
+
+
+def test_an_instrument_without_details_plays_three_notes(train: DialogueSampler) -> None:
+    checked = 0
+    details = re.compile(r"note|beat|\d| and |with|low|high|deep|slow|fast|quick", re.IGNORECASE)
+    for index in range(600):
+        turns = train(index, "sound")
+        (recording,) = turns[-1].media
+        request = texts(turns[:1])[0]
+        if recording.item.concept in INSTRUMENTS and not details.search(request):
+            if sound_notes(recording.item.concept).source in request.lower():
+                assert recording.scene == plain(recording.item.concept), request
+                checked += 1
+    assert checked > 80
+
+
+def test_a_motion_that_is_named_is_the_one_shown(train: DialogueSampler) -> None:
+    words = load_bank("train").words
+    said_of = {
+        motion: {*words["motion"][motion], *words["motion_verb"][motion]} for motion in MOTIONS
+    }
+    checked = 0
+    for index in range(600):
+        turns = train(index, "animate")
+        (clip,) = turns[-1].media
+        assert isinstance(clip, Clip)
+        request = texts(turns[:1])[0].lower()
+        for motion, wordings in said_of.items():
+            participles = [wording for wording in wordings if re.search(r"ing\b", wording)]
+            if any(re.search(rf"\b{wording}\b", request) for wording in participles):
+                assert clip.scene.motion == motion, request
+                checked += 1
+    assert checked > 250

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nextgpt.encoders.heads import BindingHead, DrawingGate
 from nextgpt.media import Audio, Image, Medium, Video
+from nextgpt.media.log_mel import NUM_MELS, SAMPLE_RATE_HZ, log_mel
 from nextgpt.modality import Modality
 
 
@@ -111,11 +112,11 @@ class Side(nn.Module, ABC):
 
     @abstractmethod
     def preprocess(self, medium: Medium) -> Tensor:
-        """Turn one medium into the float32 tensor ``summary`` takes, no batch dimension."""
+        """Turn one medium into the float32 tensor ``forward`` takes, no batch dimension."""
 
     @abstractmethod
     def summary(self, batch: Tensor) -> Tensor:
-        """Map a batch of preprocessed media to (B, input_dim of the head)."""
+        """Map what the tower looks at, an item or one window of it, to (B, head's input_dim)."""
 
     def vectors(self, summary: Tensor) -> Tensor:
         """Map (B, input_dim) summaries to (B, embed_dim) vectors of length 1."""
@@ -186,22 +187,58 @@ class ImageSide(Side):
         return functional.normalize(mixture, dim=-1)
 
 
-class VideoSide(Side):
-    """Videos: the picture vectors of uniformly sampled frames, and how they change.
+class WindowedSide(Side):
+    """A side for media of any length: the head speaks of each window, and its vectors are averaged.
+
+    ``preprocess`` gives (num_windows, ...), while ``summary`` takes windows as if they were items:
+    the head is trained on media of one window.
+
+    Source: ImageBind, arXiv:2305.05665, which averages clips in the same way.
+
+    Args:
+        num_windows: Windows, from the first to the last moment of an item.
+        window_s: Length of a window in seconds; a shorter item is one window, repeated.
+    """
+
+    def __init__(self, num_windows: int, window_s: float) -> None:
+        super().__init__()
+        self.num_windows, self.window_s = num_windows, window_s
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Map (B, num_windows, ...) windows to (B, embed_dim) vectors of length 1."""
+        # Windows of a short item repeat its first and are not computed again: a third of the cost.
+        is_new = (batch != batch[:, :1]).flatten(2).any(dim=-1)
+        is_new[:, 0] = True
+        place = is_new.flatten().cumsum(0).view_as(is_new) - 1
+        place = torch.where(is_new, place, place[:, :1])
+        vectors = self.vectors(self.summary(batch[is_new]))
+        return functional.normalize(vectors[place].mean(dim=1), dim=-1)
+
+
+class VideoSide(WindowedSide):
+    """Videos: the picture vectors of frames sampled from each window, and how they change.
 
     Args:
         image: The picture side of the same part.
         head: Sizes of the head.
         embed_dim: Width of the joint space.
-        num_frames: Frames sampled from a video.
+        num_frames: Frames sampled from a window.
+        num_windows: Windows, from the first to the last moment of a video.
+        window_s: Length of a window in seconds.
     """
 
     modality = Modality.VIDEO
 
     def __init__(
-        self, image: ImageSide, head: dict[str, Any], embed_dim: int, num_frames: int = 8
+        self,
+        image: ImageSide,
+        head: dict[str, Any],
+        embed_dim: int,
+        num_frames: int = 8,
+        num_windows: int = 3,
+        window_s: float = 2.0,
     ) -> None:
-        super().__init__()
+        super().__init__(num_windows, window_s)
         self.num_frames = num_frames
         self.head = BindingHead((2 * num_frames - 1) * embed_dim, embed_dim, **head)
         # NOTE: a tuple, so that the picture side's weights are not registered, and saved, a second
@@ -209,34 +246,34 @@ class VideoSide(Side):
         self._image = (image,)
 
     def preprocess(self, medium: Medium) -> Tensor:
-        """Sample (num_frames, 3, S, S) pixels in -1..1."""
+        """Sample (num_windows, num_frames, 3, S, S) pixels in -1..1."""
         assert isinstance(medium, Video)
         size = self._image[0].trunk.image_size
-        frames = medium.frames(self.num_frames)
-        return torch.stack([pixels(PILImage.fromarray(frame), size) for frame in frames])
+        windows = medium.windows(self.num_windows, self.num_frames, self.window_s)
+        frames = [pixels(PILImage.fromarray(frame), size) for window in windows for frame in window]
+        return torch.stack(frames).unflatten(0, windows.shape[:2])
 
     def summary(self, batch: Tensor) -> Tensor:
-        """Map (B, num_frames, 3, S, S) pixels to the frames' vectors and their differences."""
+        """Map windows (B, num_frames, 3, S, S) to the frames' vectors and their differences."""
         frames = self._image[0](batch.flatten(0, 1)).unflatten(0, batch.shape[:2])
         return torch.cat([frames, torch.diff(frames, dim=1)], dim=1).flatten(1)
 
 
-class AudioSide(Side):
-    """Sounds: log-mel excerpts through a small convolutional tower.
+class AudioSide(WindowedSide):
+    """Sounds: log-mel windows through a small convolutional tower.
 
     Args:
         head: Sizes of the head.
         embed_dim: Width of the joint space.
-        num_windows: Excerpts, from the first to the last moment of a sound.
-        window_s: Length of an excerpt in seconds.
+        num_windows: Windows, from the first to the last moment of a sound.
+        window_s: Length of a window in seconds.
         num_mels: Mel bands.
         channels: Channels after each convolution; each halves bands and frames.
     """
 
     modality = Modality.AUDIO
-    SAMPLE_RATE_HZ = 16_000
-    NUM_FFT = 1024
-    HOP_SAMPLES = 320
+    TIME_PARTS = 4
+    """Parts of a window that are summed up on their own: notes that rise differ in their order."""
 
     def __init__(
         self,
@@ -244,18 +281,11 @@ class AudioSide(Side):
         embed_dim: int,
         num_windows: int = 3,
         window_s: float = 2.56,
-        num_mels: int = 64,
+        num_mels: int = NUM_MELS,
         channels: tuple[int, ...] = (32, 64, 128, 128),
     ) -> None:
-        super().__init__()
-        from transformers.audio_utils import mel_filter_bank
-
-        self.num_windows, self.window_s = num_windows, window_s
-        self.num_frames = round(window_s * self.SAMPLE_RATE_HZ) // self.HOP_SAMPLES
-        filters = mel_filter_bank(
-            self.NUM_FFT // 2 + 1, num_mels, 0.0, self.SAMPLE_RATE_HZ / 2, self.SAMPLE_RATE_HZ
-        )
-        self.filters = torch.from_numpy(filters.T).float()
+        super().__init__(num_windows, window_s)
+        self.num_mels = num_mels
         blocks: list[nn.Module] = []
         for previous, current in zip((1, *channels), channels, strict=False):
             blocks += [
@@ -265,25 +295,17 @@ class AudioSide(Side):
             ]
         self.tower = nn.Sequential(*blocks)
         bands = math.ceil(num_mels / 2 ** len(channels))
-        self.head = BindingHead(2 * channels[-1] * bands, embed_dim, **head)
+        input_dim = (self.TIME_PARTS + 1) * channels[-1] * bands
+        self.head = BindingHead(input_dim, embed_dim, **head)
 
     def preprocess(self, medium: Medium) -> Tensor:
-        """Compute (num_windows, num_mels, num_frames) log-mel values, about -2..2."""
+        """Compute (num_windows, num_mels, num_frames) log-mel values, about -1..1."""
         assert isinstance(medium, Audio)
-        windows = medium.windows(self.num_windows, self.window_s, self.SAMPLE_RATE_HZ)
-        spectrum = torch.stft(
-            torch.from_numpy(windows),
-            self.NUM_FFT,
-            self.HOP_SAMPLES,
-            window=torch.hann_window(self.NUM_FFT),
-            return_complex=True,
-        )[..., : self.num_frames]
-        mel = self.filters @ spectrum.abs().square()
-        # ln(1e-5) = -11.5 is silence; a loud band reaches about 6: centred and scaled to about one.
-        return (mel.clamp(min=1e-5).log() + 3) / 4
+        windows = medium.windows(self.num_windows, self.window_s, SAMPLE_RATE_HZ)
+        return log_mel(torch.from_numpy(windows), self.num_mels)
 
     def summary(self, batch: Tensor) -> Tensor:
-        """Map (B, num_windows, num_mels, num_frames) log-mels to mean and maximum over time."""
-        maps = self.tower(batch.flatten(0, 1).unsqueeze(1))  # (B * num_windows, C, bands, frames)
-        steps = maps.flatten(1, 2).unflatten(0, batch.shape[:2])
-        return torch.cat([steps.mean(dim=(1, 3)), steps.amax(dim=(1, 3))], dim=-1)
+        """Map windows (B, num_mels, num_frames) to means over parts of them and the maximum."""
+        steps = self.tower(batch.unsqueeze(1)).flatten(1, 2)  # (B, C * bands, frames)
+        means = functional.adaptive_avg_pool1d(steps, self.TIME_PARTS).flatten(1)
+        return torch.cat([means, steps.amax(dim=-1)], dim=-1)

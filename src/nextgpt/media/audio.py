@@ -13,11 +13,14 @@ import av
 import numpy as np
 import soundfile
 
-from nextgpt.media.base import Medium
+from nextgpt.media.base import Medium, decoded_frames
 from nextgpt.modality import Modality
 
 MAX_WAVEFORM_SAMPLES = 2**28
 """More samples (1 GiB as float32) are read by windows only."""
+
+MAX_SAMPLE_RATE_HZ = 768_000
+"""No recorder has more; a broken header may, and resampling would take all memory."""
 
 TRUNCATION_TOLERANCE_S = 0.5
 """Compressed formats may end this much before the length in their header."""
@@ -98,6 +101,11 @@ class Audio(Medium):
             info = self._soundfile_info() or self._container_info()
         if info.num_samples == 0:
             raise self._error("holds no samples", "attach a sound with at least one")
+        if info.sample_rate_hz > MAX_SAMPLE_RATE_HZ:
+            raise self._error(
+                f"sample rate of {info.sample_rate_hz} Hz, the limit is {MAX_SAMPLE_RATE_HZ}",
+                "save it at 48000 Hz",
+            )
         return info
 
     def has_sound(self) -> bool:
@@ -151,9 +159,13 @@ class Audio(Medium):
                 raise self._error("holds no sound", _REMEDY)
             stream = container.streams.audio[0]
             rate_hz, num_channels = stream.codec_context.sample_rate, stream.codec_context.channels
-            if stream.duration is not None and stream.time_base is not None:
+            # ffmpeg guesses the length of these from the bit rate of their start.
+            is_guess = container.format.name == "aac" or (
+                container.format.name == "mp3" and not self._states_mp3_length()
+            )
+            if stream.duration is not None and stream.time_base is not None and not is_guess:
                 duration_s = stream.duration * stream.time_base
-            elif container.duration is not None:
+            elif container.duration is not None and not is_guess:
                 duration_s = Fraction(container.duration, av.time_base)
             else:
                 duration_s = Fraction(0)
@@ -162,6 +174,17 @@ class Audio(Medium):
                         end = packet.pts + (packet.duration or 0) - (stream.start_time or 0)
                         duration_s = max(duration_s, end * packet.time_base)
         return AudioInfo(rate_hz, num_channels, round(duration_s * rate_hz), "container")
+
+    def _states_mp3_length(self) -> bool:
+        """Whether the first frame of an mp3 file is the header that counts the others."""
+        with self._open() as file:
+            tag = file.read(10)
+            if tag[:3] == b"ID3":  # its length has seven bits a byte
+                file.seek(10 + sum(byte << 7 * place for place, byte in enumerate(tag[:5:-1])))
+            else:
+                file.seek(0)
+            first_frame = file.read(200)
+        return any(name in first_frame for name in (b"Xing", b"Info", b"VBRI"))
 
     @property
     def sample_rate_hz(self) -> int:
@@ -205,12 +228,15 @@ class Audio(Medium):
         length = round(duration_s * sample_rate_hz)
         count = int(np.ceil(duration_s * info.sample_rate_hz)) + 1
         last_start = max(0, info.num_samples - count + 1)
-        windows: np.ndarray = np.zeros((num_windows, length), np.float32)
-        for window, start in zip(windows, np.linspace(0, last_start, num_windows), strict=True):
+        starts, place = np.unique(
+            np.linspace(0, last_start, num_windows).astype(int), return_inverse=True
+        )
+        windows: np.ndarray = np.zeros((len(starts), length), np.float32)
+        for window, start in zip(windows, starts, strict=True):
             mono = self._section(int(start), count).mean(axis=0)
             resampled = _resample(mono, info.sample_rate_hz, sample_rate_hz)[:length]
             window[: len(resampled)] = resampled
-        return windows
+        return windows[place]
 
     def check(self) -> Self:
         """Decode the first and the last second; return self, or raise MediaError."""
@@ -234,7 +260,7 @@ class Audio(Medium):
                     trouble = f"truncated, ends before its {self.duration_s:.1f} s"
                     raise self._error(trouble, "copy it again")
         empty: np.ndarray = np.zeros((self.num_channels, 0), np.float32)
-        return np.nan_to_num(np.concatenate([empty, *blocks], axis=1))
+        return _playable(np.concatenate([empty, *blocks], axis=1))
 
     def _blocks(self, start: int) -> Iterator[np.ndarray]:
         """Blocks (channels, n) of about a second or less, from sample ``start`` to the end."""
@@ -263,7 +289,7 @@ class Audio(Medium):
                 container.seek(int(seek_s / stream.time_base), stream=stream)
             to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate_hz)
             position: int | None = None
-            for frame in container.decode(stream):
+            for frame in decoded_frames(container, stream):
                 if position is None:
                     position = round(((frame.time or 0.0) - origin_s) * rate_hz)
                 for converted in to_float.resample(frame):
@@ -279,11 +305,16 @@ class Audio(Medium):
             num_written = 0
             with self._reading(_REMEDY):
                 for block in self._blocks(0):
-                    sound.write(np.clip(np.nan_to_num(block), -1, 1).T)
+                    sound.write(_playable(block).T)
                     num_written += block.shape[1]
         if num_written < self._info.num_samples - TRUNCATION_TOLERANCE_S * self.sample_rate_hz:
             trouble = f"truncated, ends before its {self.duration_s:.1f} s"
             raise self._error(trouble, "copy it again")
+
+
+def _playable(samples: np.ndarray) -> np.ndarray:
+    """What a loudspeaker makes of any floats: nothing of what is no number, and at most 1."""
+    return np.clip(np.nan_to_num(samples), -1, 1)
 
 
 def _resample(mono: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:

@@ -8,13 +8,15 @@ import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Self
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from nextgpt.modality import MODALITIES, Modality
 
@@ -125,7 +127,9 @@ class Medium(ABC):
         except (
             Exception
         ) as error:  # NOTE: decoders of broken files raise anything, struct.error included
-            trouble = f"cannot be read as {self.modality} ({error or type(error).__name__})"
+            # What ffmpeg says, without the name of its function.
+            reason = getattr(error, "strerror", None) or error or type(error).__name__
+            trouble = f"cannot be read as {self.modality} ({reason})"
             raise self._error(trouble, remedy) from error
 
     def content_hash(self) -> str:
@@ -159,6 +163,18 @@ class Medium(ABC):
         with atomic_path(path) as partial:
             self._write(partial)
         return path
+
+
+def decoded_frames(
+    container: InputContainer, stream: AudioStream | VideoStream
+) -> Iterator[av.AudioFrame | av.VideoFrame]:
+    """Decode a stream from where the container stands.
+
+    What cannot be decoded is left out, as players do: the frames' times tell how much is there.
+    """
+    for packet in container.demux(stream):
+        with suppress(av.error.InvalidDataError):
+            yield from packet.decode()
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,7 +18,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from nextgpt.media.base import MediaError, Medium
+from nextgpt.media.base import MediaError, Medium, decoded_frames
 from nextgpt.media.image import MAX_PIXELS
 from nextgpt.modality import Modality
 
@@ -26,6 +27,12 @@ MAX_FRAME_SIDE = 1024
 
 SEEK_GAP_S = 4.0
 """Frames nearer than this are reached by decoding on, farther ones by seeking."""
+
+SEEK_MARGINS_S = (0.0, 4.0, 16.0, 64.0)
+"""Seeking aims this much before a frame: without an index of key frames it may land behind one."""
+
+TimedFrame = tuple[float, av.VideoFrame]
+"""Seconds since the start of the video, and the frame shown from then on."""
 
 _REMEDY = "attach a whole mp4, webm, mkv, mov or avi video"
 
@@ -38,6 +45,9 @@ class VideoInfo:
     frames_per_second: float
     start_s: float
     duration_s: float
+    width: int
+    """Of the frames as they are read, before they are turned upright."""
+    height: int
 
 
 class Video(Medium):
@@ -111,8 +121,9 @@ class Video(Medium):
     def _info(self) -> VideoInfo:
         if self._frames is not None:
             assert self._given_rate is not None
-            num_frames = len(self._frames)
-            return VideoInfo(num_frames, self._given_rate, 0.0, num_frames / self._given_rate)
+            num_frames, height, width, _ = self._frames.shape
+            duration_s = num_frames / self._given_rate
+            return VideoInfo(num_frames, self._given_rate, 0.0, duration_s, width, height)
         with self._reading(_REMEDY), self._open_stream() as (container, stream):
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height > MAX_PIXELS:
@@ -125,19 +136,23 @@ class Video(Medium):
             num_frames, duration_s = stream.frames, float((stream.duration or 0) * stream.time_base)
             start_s = float((stream.start_time or 0) * stream.time_base)
             if not num_frames or not duration_s:
-                times = [
-                    float(packet.pts * stream.time_base)
-                    for packet in container.demux(stream)
-                    if packet.pts is not None and packet.size
-                ]
-                num_frames = len(times)
-                if times:
-                    start_s, frame_s = min(times), 1 / rate if rate else 0.0
-                    duration_s = max(times) - start_s + frame_s
+                num_frames, end_s = 0, -math.inf
+                for time_s in _packet_times_s(container, stream):
+                    start_s = min(start_s, time_s) if num_frames else time_s
+                    num_frames, end_s = num_frames + 1, max(end_s, time_s)
+                duration_s = end_s - start_s + (1 / rate if rate else 0.0) if num_frames else 0.0
         if num_frames == 0:
             raise self._error("holds no frames", "attach a video with at least one")
         rate = rate or (num_frames / duration_s if duration_s else 1.0)
-        return VideoInfo(num_frames, rate, start_s, duration_s or num_frames / rate)
+        scale = min(1.0, MAX_FRAME_SIDE / max(width, height, 1))
+        return VideoInfo(
+            num_frames,
+            rate,
+            start_s,
+            duration_s or num_frames / rate,
+            max(1, round(width * scale)),
+            max(1, round(height * scale)),
+        )
 
     @property
     def num_frames(self) -> int:
@@ -157,84 +172,140 @@ class Video(Medium):
     def frames(self, num_frames: int) -> np.ndarray:
         """Frames from the middles of ``num_frames`` equal spans of time; few frames are repeated.
 
-        Long videos are read by seeking, and large ones with a longer side of ``MAX_FRAME_SIDE``.
-
         Returns:
-            (num_frames, H, W, 3) uint8, upright.
+            (num_frames, H, W, 3) uint8; see ``windows``.
 
         Raises:
             ValueError: unreadable, empty, truncated, or without moving pictures.
         """
-        middles = (np.arange(num_frames) + 0.5) / num_frames
-        if self._frames is not None:
-            return self._frames[(middles * len(self._frames)).astype(int)]
-        return self._frames_at([float(middle) for middle in middles * self.duration_s])
+        return self.windows(1, num_frames, self.duration_s)[0]
+
+    def windows(self, num_windows: int, num_frames: int, duration_s: float) -> np.ndarray:
+        """Evenly spaced excerpts, the first at the start and the last at the end of the video.
+
+        Frames are from the middles of ``num_frames`` equal spans of each window. A video no longer
+        than a window gives equal windows, which cover the whole of it. Long videos are read by
+        seeking, and large ones with a longer side of ``MAX_FRAME_SIDE``.
+
+        Returns:
+            (num_windows, num_frames, H, W, 3) uint8, upright.
+
+        Raises:
+            ValueError: unreadable, empty, truncated, or without moving pictures.
+        """
+        window_s = min(duration_s, self.duration_s)
+        starts_s = np.linspace(0, self.duration_s - window_s, num_windows)
+        return self._frames_at(
+            starts_s[:, None] + (np.arange(num_frames) + 0.5) / num_frames * window_s
+        )
 
     def check(self) -> Self:
         """Decode the first and the last frame; return self, or raise MediaError."""
-        if self._frames is None:
-            self._frames_at([0.0, max(0.0, self.duration_s - 0.5 / self.frames_per_second)])
+        last_s = max(0.0, self.duration_s - 0.5 / self.frames_per_second)
+        self._frames_at(np.array([0.0, last_s]))
         return self
 
-    def _frames_at(self, times_s: Sequence[float]) -> np.ndarray:
-        """The frames shown at rising times since the start; (len(times_s), H, W, 3) uint8."""
-        info, pictures = self._info, []
-        frame_s = 1 / info.frames_per_second
-        with self._reading(_REMEDY), self._open_stream() as (container, stream):
-            assert stream.time_base is not None
-            decoded = _timed(container, stream, frame_s)
+    def _frames_at(self, times_s: np.ndarray) -> np.ndarray:
+        """The frames shown at times since the start; (*times_s.shape, H, W, 3) uint8."""
+        info = self._info
+        if self._frames is not None:
+            indices = (times_s * info.frames_per_second + 1e-6).astype(int)
+            return self._frames[np.minimum(indices, info.num_frames - 1)]
+        pictures: list[Any] = [None] * times_s.size
+        with self._reading(_REMEDY):
+            decoded, gap_s = self._decoded(), SEEK_GAP_S
             current, following = None, next(decoded, None)
             shown_s, picture = None, None
-            for time_s in times_s:
-                wanted_s = time_s + info.start_s
-                if following is not None and wanted_s - following[0] > SEEK_GAP_S:
-                    container.seek(int(wanted_s / stream.time_base), stream=stream)
-                    decoded = _timed(container, stream, frame_s)
-                    current, following = following, next(decoded, None)
-                while following is not None and (
-                    current is None or following[0] <= wanted_s + 1e-6
-                ):
+            for index in np.argsort(times_s, axis=None):
+                time_s = times_s.flat[index]
+                if following is not None and time_s - following[0] > gap_s:
+                    sought = self._seek(time_s)
+                    if sought is not None and sought[1][0] > following[0]:
+                        (decoded, following), current = sought, None
+                    elif sought is not None:
+                        gap_s = time_s - sought[1][0]  # key frames are that far apart
+                while following is not None and (current is None or following[0] <= time_s + 1e-6):
                     current, following = following, next(decoded, None)
                 if current is None:
                     raise self._error("holds no frame that can be decoded", _REMEDY)
-                reached_s = current[0] + frame_s - info.start_s
-                if following is None and reached_s < time_s - max(1.0, 2 * frame_s):
-                    raise self._error(
-                        f"truncated, ends at {reached_s:.1f} s of {info.duration_s:.1f} s",
-                        "copy it again",
-                    )
+                if following is None:
+                    self._check_reached(time_s, current[0])
                 if picture is None or shown_s != current[0]:
-                    shown_s, picture = current[0], _to_array(current[1], MAX_FRAME_SIDE)
-                pictures.append(picture)
-        return np.stack(pictures)
+                    shown_s, picture = current[0], _to_array(current[1], info.width, info.height)
+                pictures[index] = picture
+        return np.stack(pictures).reshape(*times_s.shape, *pictures[0].shape)
+
+    def _seek(self, time_s: float) -> tuple[Iterator[TimedFrame], TimedFrame] | None:
+        """Decode from a frame before ``time_s``.
+
+        Returns:
+            The frames to come and the first of all; None where the file does not lead there, and
+            only decoding on does.
+
+        Raises:
+            ValueError: the file ends before ``time_s``.
+        """
+        for margin_s in SEEK_MARGINS_S:
+            decoded = self._decoded(max(0.0, time_s - margin_s))
+            landing = next(decoded, None)
+            if landing is not None and landing[0] <= time_s:
+                return decoded, landing
+        # Decoding an hour to find that it was cut short takes minutes, looking at it a second.
+        with self._open_stream() as (container, stream):
+            last_s = max(_packet_times_s(container, stream), default=math.inf)
+        self._check_reached(time_s, last_s - self._info.start_s)
+        return None
+
+    def _check_reached(self, time_s: float, last_s: float) -> None:
+        """Refuse a file whose last frame, at ``last_s``, is over long before ``time_s``."""
+        frame_s = 1 / self._info.frames_per_second
+        if last_s + frame_s < time_s - max(1.0, 2 * frame_s):
+            raise self._error(
+                f"truncated, ends at {last_s + frame_s:.1f} s of {self.duration_s:.1f} s",
+                "copy it again",
+            )
+
+    def _decoded(self, from_s: float = 0.0) -> Iterator[TimedFrame]:
+        """Decode frames, from the key frame before ``from_s`` where the file leads there.
+
+        Frames without a time follow the last.
+        """
+        info = self._info
+        frame_s = 1 / info.frames_per_second
+        time_s = -frame_s
+        with self._open_stream() as (container, stream):
+            assert stream.time_base is not None
+            if from_s > 0:
+                container.seek(int((info.start_s + from_s) / stream.time_base), stream=stream)
+            for frame in decoded_frames(container, stream):
+                time_s = time_s + frame_s if frame.time is None else frame.time - info.start_s
+                yield time_s, frame
 
     def _write(self, path: Path) -> None:
         if self._frames is not None:
             encode_mp4(path, iter(self._frames), self.frames_per_second)
             return
+        info = self._info
         with self._reading(_REMEDY), self._open_stream() as (container, stream):
             if "mp4" in container.format.name and stream.codec_context.name == "h264":
                 with self._open() as source, path.open("wb") as target:
                     shutil.copyfileobj(source, target)
                 return
-            pictures = (_to_array(frame, MAX_FRAME_SIDE) for frame in container.decode(stream))
+        with self._reading(_REMEDY):
+            pictures = (_to_array(frame, info.width, info.height) for _, frame in self._decoded())
             encode_mp4(path, pictures, self.frames_per_second)
 
 
-def _timed(
-    container: InputContainer, stream: VideoStream, frame_s: float
-) -> Iterator[tuple[float, av.VideoFrame]]:
-    """Decode (seconds, frame) from where the container stands; untimed frames follow the last."""
-    time_s = -frame_s
-    for frame in container.decode(stream):
-        time_s = time_s + frame_s if frame.time is None else frame.time
-        yield time_s, frame
+def _packet_times_s(container: InputContainer, stream: VideoStream) -> Iterator[float]:
+    """When each frame of a stream is shown, without decoding it."""
+    assert stream.time_base is not None
+    for packet in container.demux(stream):
+        if packet.pts is not None and packet.size:
+            yield float(packet.pts * stream.time_base)
 
 
-def _to_array(frame: av.VideoFrame, max_side: int) -> np.ndarray:
-    """Upright (H, W, 3) uint8, the longer side at most ``max_side``."""
-    scale = min(1.0, max_side / max(frame.width, frame.height))
-    width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+def _to_array(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+    """Scale to one size, which may change midway in a stream, and turn upright: (H, W, 3) uint8."""
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
     return np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90)))
 

@@ -1,6 +1,7 @@
 """The optimizer that all recipes share."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -9,7 +10,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 
 def adamw_with_cosine(
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | list[dict[str, Any]],
     learning_rate: float,
     total_steps: int,
     weight_decay: float = 0.01,

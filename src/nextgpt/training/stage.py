@@ -32,6 +32,7 @@ class Stage(lightning.LightningModule):
         chain: NextGPTModel,
         trains: list[str],
         start_from: Path | None = None,
+        grow: bool = False,
         output: Path | None = None,
         learning_rate: float = 5e-4,
         weight_decay: float = 0.0,
@@ -44,6 +45,7 @@ class Stage(lightning.LightningModule):
             chain: All parts.
             trains: Parts that train, of those that the chain names.
             start_from: Checkpoint directory of the stage before.
+            grow: Let ``start_from`` lack decoders that the chain has; they are learned anew.
             output: Directory that the trained parts are written to at the end.
             learning_rate: Peak learning rate, after 3% warm-up; falls to zero as a cosine.
             weight_decay: Of AdamW.
@@ -63,7 +65,7 @@ class Stage(lightning.LightningModule):
         """The configuration that ``chain`` was built from; set by the command line."""
         self.strict_loading = False  # NOTE: frozen weights are not in checkpoints, see below.
         if start_from is not None:
-            checkpoint.load_trained(chain, start_from)
+            checkpoint.load_trained(chain, start_from, grow)
         chain.set_trainable(trains)
 
     def on_fit_start(self) -> None:

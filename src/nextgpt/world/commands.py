@@ -10,47 +10,72 @@ from rich.console import Console
 from rich.table import Table
 
 from nextgpt.data.manifest import Item, read_manifest
+from nextgpt.modality import MODALITIES
 from nextgpt.sources import cache_dir
 from nextgpt.world.build import build_world
+
+GROUPINGS: dict[str, tuple[str, ...]] = {
+    "image": ("background", "size", "count"),
+    "audio": ("kind", "register", "contour", "count", "speed"),
+    "video": ("background", "motion"),
+}
+"""Modality -> the attributes that its media are counted by, besides concept and licence."""
 
 
 def build(
     out: Path | None = None,
     archives: Path | None = None,
     num_train: int = 16000,
+    num_sounds: int = 8000,
+    num_clips: int = 6000,
     seed: int = 0,
 ) -> None:
-    """Build the micro world's pictures; run again after an interruption, it goes on where it was.
+    """Build the micro world's media; run again after an interruption, it goes on where it was.
 
     Args:
         out: folder to build in; ``world`` in the user's cache when not given.
         archives: folder of packages fetched by hand, looked at before the registries.
         num_train: whole-drawing training pictures; faces and variants come on top.
+        num_sounds: training sounds; 0 builds none, and fetches no soundfont.
+        num_clips: training clips of moving drawings; 0 builds none, and fetches no animations.
         seed: another seed gives other compositions of the same drawings.
     """
-    manifest = build_world(out, num_train=num_train, archives=archives, seed=seed)
-    counts = Counter(item.split for item in read_manifest(manifest))
-    words = ", ".join(f"{count} {split}" for split, count in counts.items())
+    manifest = build_world(
+        out,
+        num_train=num_train,
+        archives=archives,
+        seed=seed,
+        num_sounds=num_sounds,
+        num_clips=num_clips,
+    )
+    counts = Counter((item.modality, item.split) for item in read_manifest(manifest))
+    words = ", ".join(f"{count} {modality} {split}" for (modality, split), count in counts.items())
     Console().print(f"{manifest}: {words}", soft_wrap=True, highlight=False)
 
 
 def stats(world: Path | None = None) -> None:
-    """Print how many pictures the world holds by split, concept, background and licence.
+    """Print what the world holds by split, concept, attributes and licence, for each modality.
 
     Args:
         world: the world's folder; the one in the user's cache when not given.
     """
     items = read_manifest((world or cache_dir() / "world") / "manifest.jsonl")
     console = Console()
-    groupings: dict[str, Callable[[Item], str]] = {
-        "concept": lambda item: item.concept,
-        "background": lambda item: str(item.attributes["background"]),
-        "size": lambda item: str(item.attributes["size"]),
-        "count": lambda item: str(item.attributes["count"]),
-        "licence": lambda item: item.licence,
-    }
-    for name, group in groupings.items():
-        console.print(_table(name, group, items))
+    for modality in MODALITIES:
+        chosen = [item for item in items if item.modality == modality]
+        if not chosen:
+            continue
+        groupings: dict[str, Callable[[Item], str]] = {
+            "concept": lambda item: item.concept,
+            **{name: _attribute(name) for name in GROUPINGS[modality]},
+            "licence": lambda item: item.licence,
+        }
+        for name, group in groupings.items():
+            console.print(_table(f"{modality}: {name}", group, chosen))
+
+
+def _attribute(name: str) -> Callable[[Item], str]:
+    return lambda item: str(item.attributes[name])
 
 
 def _table(name: str, group: Callable[[Item], str], items: list[Item]) -> Table:

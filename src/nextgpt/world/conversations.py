@@ -1,20 +1,24 @@
 """The micro world's dialogues as training conversations."""
 
+import random
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 from nextgpt.data.conversations import ManifestSource, medium_of
+from nextgpt.data.manifest import Item
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message, Part
-from nextgpt.world.dialogues import DialogueSampler, DialogueTurn, Picture
+from nextgpt.world.dialogues import DialogueSampler, DialogueTurn, Shown
 from nextgpt.world.phrase_bank import BankName
 
 
 def conversation_of(turns: Sequence[DialogueTurn], manifest: Path) -> Conversation:
     """Turn a dialogue into a conversation that shows the files of a manifest."""
 
-    def shown(part: str | Picture) -> Part:
+    def shown(part: str | Shown) -> Part:
         if isinstance(part, str):
             return part
         medium = medium_of(part.item, manifest)
@@ -37,18 +41,36 @@ class WorldDialogues(ManifestSource):
         num_items: int | None = None,
         seed: int = 0,
     ) -> None:
-        """Choose pictures and phrasings.
+        """Choose media and phrasings.
 
         Args:
             manifest: The micro world's manifest.
-            split: Whose pictures the dialogues show.
+            split: Whose media the dialogues show.
             bank: ``train``, or ``held_out`` for phrasings that training never sees.
-            num_items: A random choice of so many pictures; all by default.
+            num_items: A random choice of so many media of each modality; all by default.
             seed: Of the choice and of the dialogues.
         """
-        super().__init__(manifest, split, ["image"], num_items, seed)
+        super().__init__(manifest, split, seed=seed)
+        self.num_items_of_each = num_items
         self.bank = bank
         self._sampler: DialogueSampler | None = None
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """The chosen items, modality by modality.
+
+        Raises:
+            ValueError: the manifest is missing or has none of the split.
+        """
+        by_modality = defaultdict(list)
+        for item in super().items:
+            by_modality[item.modality].append(item)
+        number, chosen = self.num_items_of_each, []
+        for items in by_modality.values():
+            if number is not None and number < len(items):
+                items = random.Random(self.seed).sample(items, number)
+            chosen += items
+        return chosen
 
     def conversation(self, index: int) -> Conversation:
         """Return dialogue number ``index``."""
@@ -59,9 +81,9 @@ class WorldDialogues(ManifestSource):
         return conversation_of(self._sampler(index), self.manifest)
 
     def media(self) -> list[Medium]:
-        """All chosen pictures."""
+        """All chosen media."""
         return [medium_of(item, self.manifest) for item in self.items]
 
     def captions(self) -> list[Medium]:
-        """All chosen pictures; dialogues may ask for other captions, computed as they come."""
+        """All chosen media; dialogues may ask for other captions, computed as they come."""
         return self.media()

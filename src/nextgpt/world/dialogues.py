@@ -1,4 +1,4 @@
-"""Dialogues about the micro world: when an answer holds a picture, and what that picture shows."""
+"""Dialogues about the micro world: when an answer holds which media, and what those show."""
 
 from __future__ import annotations
 
@@ -7,20 +7,48 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from nextgpt.data.manifest import Item
-from nextgpt.world.dialogue_pictures import DialogueTurn, Picture, PictureIndex, scene_of
-from nextgpt.world.dialogue_writer import DialogueWriter, Kind
+from nextgpt.world.dialogue_media import (
+    Clip,
+    DialogueMedia,
+    DialogueTurn,
+    Picture,
+    Recording,
+    Shown,
+    motion_scene_of,
+    scene_of,
+    sound_scene_of,
+)
+from nextgpt.world.dialogue_writer import DialogueWriter, Kind, possible_kinds
 from nextgpt.world.phrase_bank import BankName, load_bank
 
-__all__ = ["KIND_WEIGHTS", "DialogueSampler", "DialogueTurn", "Kind", "Picture", "scene_of"]
+__all__ = [
+    "KIND_WEIGHTS",
+    "Clip",
+    "DialogueSampler",
+    "DialogueTurn",
+    "Kind",
+    "Picture",
+    "Recording",
+    "Shown",
+    "motion_scene_of",
+    "scene_of",
+    "sound_scene_of",
+]
 
 KIND_WEIGHTS: dict[Kind, float] = {
-    "draw": 0.26,
-    "look": 0.29,
-    "chat": 0.18,
-    "multi_turn": 0.12,
-    "transform": 0.04,
-    "pair": 0.04,
-    "outside": 0.07,
+    "draw": 0.12,
+    "sound": 0.075,
+    "animate": 0.065,
+    "look": 0.12,
+    "listen": 0.06,
+    "watch": 0.045,
+    "chat": 0.12,
+    "multi_turn": 0.15,
+    "several": 0.075,
+    "pair": 0.02,
+    "cross": 0.06,
+    "transform": 0.03,
+    "outside": 0.06,
 }
 """Share of each kind of dialogue."""
 
@@ -29,9 +57,10 @@ class DialogueSampler:
     """Draws dialogues: ``sampler(index)`` is the same for the same seed, in constant time.
 
     Args:
-        items: a world's manifest. The "train" bank shows the pictures of split "train" and asks for
-            no concept on a background kept from training; the "held_out" bank shows the others
-            and asks for all.
+        items: a world's manifest. The "train" bank shows the media of split "train" and asks for no
+            concept on a background, and no register and contour of an instrument, that are kept
+            from training; the "held_out" bank shows the others and asks for all. Pictures there
+            must be; without sounds or clips, the kinds that need them do not occur.
         bank: whose phrasings the users have.
         seed: another seed gives other dialogues.
         kind_weights: share of each kind, in any unit; a kind left out does not occur.
@@ -53,20 +82,24 @@ class DialogueSampler:
             raise ValueError(
                 f"unknown kinds {sorted(unknown)}; there are {', '.join(KIND_WEIGHTS)}"
             )
-        pictures = [
-            item
-            for item in items
-            if item.modality == "image" and (item.split == "train") == (bank == "train")
-        ]
-        if not pictures:
+        self.bank = load_bank(bank)
+        self.seed = seed
+        self.media = DialogueMedia(
+            [item for item in items if (item.split == "train") == (bank == "train")]
+        )
+        if not self.media.pictures.concepts:
             raise ValueError(
                 f"none of {len(items)} items is a picture for the {bank!r} bank; "
                 "build the world with `nextgpt world build`"
             )
-        self.bank = load_bank(bank)
-        self.seed = seed
-        self.kind_weights = dict(kind_weights)
-        self.pictures = PictureIndex(pictures)
+        self.pictures = self.media.pictures
+        self.possible_kinds = possible_kinds(self.media)
+        """The kinds there are media for."""
+        self.kind_weights = {
+            kind: weight for kind, weight in kind_weights.items() if kind in self.possible_kinds
+        }
+        if not self.kind_weights:
+            raise ValueError(f"the {len(items)} items hold no media for {', '.join(kind_weights)}")
 
     def __call__(self, index: int, kind: Kind | None = None) -> list[DialogueTurn]:
         """Draw a dialogue, the user's turn first and the assistant's last.
@@ -74,8 +107,15 @@ class DialogueSampler:
         Args:
             index: which one; 0 or more, without upper end.
             kind: its kind; None draws one.
+
+        Raises:
+            ValueError: there are no media for the kind.
         """
         rng = random.Random(f"{self.seed}/{self.bank.name}/{index}")
         if kind is None:
             kind = rng.choices(list(self.kind_weights), list(self.kind_weights.values()))[0]
-        return DialogueWriter(self.bank, self.pictures, rng).write(kind)
+        if kind not in self.possible_kinds:
+            raise ValueError(
+                f"there are no media for dialogues of kind {kind!r}: build a larger world"
+            )
+        return DialogueWriter(self.bank, self.media, rng).write(kind)

@@ -1,7 +1,7 @@
-"""The phrases of the dialogues, read from the ``phrases`` folder, and the wording of a scene.
+"""The phrases of the dialogues, read from the ``phrases`` folder, and how people type them.
 
-``train.toml`` and ``held_out.toml`` hold the users' phrasings under the same section names, so that
-the two banks are interchangeable; the answers in ``replies.toml`` belong to both.
+``train*.toml`` and ``held_out*.toml`` hold the users' phrasings under the same section names, so
+that the two banks are interchangeable; the answers in ``replies.toml`` belong to both.
 """
 
 from __future__ import annotations
@@ -9,27 +9,22 @@ from __future__ import annotations
 import random
 import re
 import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from string import Formatter
 from typing import Any, Literal
 
-from nextgpt.world.concepts import CONCEPTS
-from nextgpt.world.scenes import (
-    COUNT_WORDS,
-    PLACE_PHRASES,
-    Scene,
-    describe,
-    trained_backgrounds,
-    with_article,
-)
+from nextgpt.world.scenes import trained_backgrounds
 
 BankName = Literal["train", "held_out"]
 QuestionAndAnswer = tuple[str, str]
 
-ALIAS_PROBABILITY = 0.08
 TYPO_PROBABILITY = 0.04
 OPENER_PROBABILITY = 0.05
+
+_BANK_PARTS = ("", "_sounds", "_clips", "_mixed")
 
 
 @dataclass(frozen=True)
@@ -39,9 +34,25 @@ class ConceptNotes:
     aliases: tuple[str, ...]
     """Other names users have for it; answers always use the concept's own."""
     background: str
-    """Background of its pictures when the user names none; never one kept from training."""
+    """Background of its media when the user names none; never one kept from training."""
+    motion: str
+    """What it does in a clip when the user does not say."""
     fact: str
     """One true sentence."""
+
+
+@dataclass(frozen=True)
+class SoundNotes:
+    """What dialogues say about a sound besides its caption."""
+
+    source: str
+    """What makes it, with the article: ``a dog``, ``the sea``."""
+    plural: str | None
+    """Several of what makes it; None for what has no plural."""
+    wordings: tuple[str, ...]
+    """How users say it when they want to hear it: ``a barking dog``."""
+    fact: str | None
+    """One true sentence about what makes it; None for what has no plural."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +63,45 @@ class PhraseBank:
     phrases: dict[str, tuple[str, ...]]
     """Section -> phrasings with slots."""
     words: dict[str, dict[str, tuple[str, ...]]]
-    """"size", "place", "number" and "opener" -> value -> the words users have for it."""
+    """"size", "place", "motion", "register" and so on -> value -> the words users have for it."""
     chat: tuple[QuestionAndAnswer, ...]
     """Plain questions; no medium is asked for."""
+    after_medium: tuple[QuestionAndAnswer, ...]
+    """Remarks that follow any medium; no medium is asked for, here and in the next three."""
     after_picture: tuple[QuestionAndAnswer, ...]
-    """Remarks that follow a picture; no medium is asked for."""
-    no_picture: tuple[QuestionAndAnswer, ...]
-    """Questions about a picture and edits of one where none was shown."""
+    after_sound: tuple[QuestionAndAnswer, ...]
+    after_clip: tuple[QuestionAndAnswer, ...]
+    no_medium: tuple[QuestionAndAnswer, ...]
+    """Questions about a medium and edits of one where none was shown."""
     outside: tuple[str, ...]
     """Things the world does not hold."""
+    outside_sounds: tuple[str, ...]
+    """Things the world cannot let hear."""
+    outside_clips: tuple[str, ...]
+    """What no clip of the world shows."""
     outside_requests: tuple[QuestionAndAnswer, ...]
-    """Wishes other than pictures that cannot be granted."""
+    """Wishes other than media that cannot be granted."""
+
+    def template(self, section: str, slots: Collection[str], rng: random.Random) -> str:
+        """Draw a phrase of a section whose slots are all among those at hand."""
+        at_hand = set(slots)
+        return rng.choice(
+            [phrase for phrase in self.phrases[section] if slots_of(phrase) <= at_hand]
+        )
+
+    def phrase(self, section: str, slots: Mapping[str, str], rng: random.Random) -> str:
+        """Draw a phrase of a section whose slots are all at hand, and fill them."""
+        return self.template(section, slots, rng).format(**slots)
+
+    def word(self, kind: str, value: str | int, rng: random.Random) -> str:
+        """Draw one of the words users have for a value."""
+        return rng.choice(self.words[kind][str(value)])
+
+
+@cache
+def slots_of(phrase: str) -> frozenset[str]:
+    """Name the slots of a phrase."""
+    return frozenset(name for _, name, _, _ in Formatter().parse(phrase) if name)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -82,18 +121,28 @@ def _pairs(block: str) -> tuple[QuestionAndAnswer, ...]:
 @cache
 def load_bank(name: BankName) -> PhraseBank:
     """Read one bank of phrases."""
-    content, chat, outside = _read(f"{name}.toml"), _read("chat.toml"), _read("outside.toml")
+    content: dict[str, Any] = {}
+    for part in _BANK_PARTS:
+        content |= _read(f"{name}{part}.toml")
+    content.pop("words", None)
+    chat, outside = _read("chat.toml"), _read("outside.toml")
     return PhraseBank(
         name=name,
         phrases={k: _lines(v) for k, v in content.items() if isinstance(v, str)},
         words={
-            kind: {value: tuple(words) for value, words in content[kind].items()}
-            for kind in ("size", "place", "number", "opener")
+            kind: {value: tuple(words) for value, words in by_value.items()}
+            for kind, by_value in content.items()
+            if isinstance(by_value, dict)
         },
         chat=_pairs(chat[name]),
+        after_medium=_pairs(chat[f"after_medium_{name}"]),
         after_picture=_pairs(chat[f"after_picture_{name}"]),
-        no_picture=_pairs(chat[f"no_picture_{name}"]),
+        after_sound=_pairs(chat[f"after_sound_{name}"]),
+        after_clip=_pairs(chat[f"after_clip_{name}"]),
+        no_medium=_pairs(chat[f"no_medium_{name}"]),
         outside=_lines(outside[name]),
+        outside_sounds=_lines(outside["sounds"][name]),
+        outside_clips=_lines(outside["clips"][name]),
         outside_requests=_pairs(outside["other"][name]),
     )
 
@@ -102,6 +151,11 @@ def load_bank(name: BankName) -> PhraseBank:
 def load_replies() -> dict[str, tuple[str, ...]]:
     """Read the templates of the answers: section -> templates, the usual ones repeated."""
     return {section: _lines(block) for section, block in _read("replies.toml").items()}
+
+
+def reply(section: str, slots: Mapping[str, str], rng: random.Random) -> str:
+    """Draw an answer and fill its slots."""
+    return rng.choice(load_replies()[section]).format(**slots)
 
 
 @cache
@@ -113,93 +167,42 @@ def held_out_stems() -> tuple[str, ...]:
 @cache
 def concept_notes(concept: str) -> ConceptNotes:
     """Look up what dialogues say about a concept."""
-    record = _read_concepts()[concept]
+    record = _read_once("concepts.toml")[concept]
     trained = trained_backgrounds(concept)
     suitable = [background for background in record["backgrounds"] if background in trained]
     return ConceptNotes(
         aliases=tuple(record["aliases"]),
         background=(suitable or trained)[0],
+        motion=record["motion"],
         fact=record["fact"],
     )
 
 
 @cache
-def _read_concepts() -> dict[str, Any]:
-    return _read("concepts.toml")
+def sound_notes(sound: str) -> SoundNotes:
+    """Look up what dialogues say about a sound."""
+    record = _read_once("sounds.toml")[sound]
+    return SoundNotes(
+        source=record["source"],
+        plural=record.get("plural"),
+        wordings=tuple(record["wordings"]),
+        fact=record.get("fact"),
+    )
 
 
-def subject(scene: Scene) -> str:
-    """Name what a scene shows and no more: ``a dog``, ``two dogs``."""
-    if scene.count > 1:
-        return f"{COUNT_WORDS[scene.count]} {CONCEPTS[scene.concept].plural}"
-    return with_article(scene.concept)
-
-
-def place_phrase(scene: Scene) -> str:
-    """Say where the thing is: ``in the centre``, ``on the left``."""
-    return PLACE_PHRASES.get(scene.place, "in the centre")
-
-
-def answer_slots(scene: Scene) -> dict[str, str]:
-    """Fill the slots that answers about a scene may use."""
-    caption, thing, several = describe(scene), subject(scene), scene.count > 1
-    concept = CONCEPTS[scene.concept]
-    return {
-        "caption": caption,
-        "Caption": caption[0].upper() + caption[1:],
-        "subject": thing,
-        "Subject": thing[0].upper() + thing[1:],
-        "counted": f"{COUNT_WORDS[scene.count]} {concept.plural if several else concept.name}",
-        "here_is": "Here are" if several else "Here is",
-        "this_is": "These are" if several else "This is",
-        "this_is_lower": "these are" if several else "this is",
-        "it_is": "They are" if several else "It is",
-        "is_are": "are" if several else "is",
-        "noun": concept.name,
-        "colour": scene.background,
-        "size": scene.size,
-        "place": place_phrase(scene),
-    }
-
-
-def question_slots(scene: Scene) -> dict[str, str]:
-    """Fill the slots that phrasings about a scene may use."""
-    concept = CONCEPTS[scene.concept]
-    return {
-        "noun": concept.name,
-        "bare": concept.name,
-        "a_noun": with_article(concept.name),
-        "nouns": concept.plural,
-        "colour": scene.background,
-        "a_colour": with_article(scene.background),
-        "kind": "fruit" if concept.kind == "food" else concept.kind,
-    }
-
-
-def say_thing(scene: Scene, bank: PhraseBank, rng: random.Random) -> str:
-    """Word what a user wants to see, without its background: ``a tiny dog at the left``."""
-    if scene.count > 1:
-        number = rng.choice(bank.words["number"][str(scene.count)])
-        return f"{number} {CONCEPTS[scene.concept].plural}"
-    noun = scene.concept
-    aliases = concept_notes(scene.concept).aliases
-    if aliases and rng.random() < ALIAS_PROBABILITY:
-        noun = rng.choice(aliases)
-    # A thing off the centre is always small, so the size may go unsaid.
-    if scene.size != "medium" and (scene.place == "centre" or rng.random() < 0.5):
-        noun = f"{rng.choice(bank.words['size'][scene.size])} {noun}"
-    place = f" {rng.choice(bank.words['place'][scene.place])}" if scene.place != "centre" else ""
-    return f"{with_article(noun)}{place}"
+@cache
+def _read_once(name: str) -> dict[str, Any]:
+    return _read(name)
 
 
 def as_typed(text: str, bank: PhraseBank, rng: random.Random) -> str:
     """Type a phrase like a person: tidy, in lower case, without punctuation or misspelt."""
     if rng.random() < OPENER_PROBABILITY:
-        text = f"{rng.choice(bank.words['opener']['words'])} {text}"
+        text = f"{bank.word('opener', 'words', rng)} {text}"
     manner = rng.random()
     if manner < 0.45:
         text = re.sub(r"\bi\b", "I", text)
-        text = text[0].upper() + text[1:]
+        text = re.sub(r"(?:^|[.!?] )[a-z]", lambda found: found[0].upper(), text)
         if text[-1].isalnum() and rng.random() < 0.5:
             text += "."
     else:

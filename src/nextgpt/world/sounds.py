@@ -117,8 +117,8 @@ class SoundScene:
         has_notes = self.sound in INSTRUMENTS and self.second is None
         if (self.count is not None) != has_notes:
             raise ValueError(
-                f"sound {self.sound!r} with second {self.second!r} and count {self.count}: a single "
-                "instrument has a count of notes, and nothing else has one"
+                f"sound {self.sound!r} with second {self.second!r} and count {self.count}: a "
+                "single instrument has a count of notes, and nothing else has one"
             )
         if self.second is not None and self.sound not in INSTRUMENTS:
             raise ValueError(f"sound {self.sound!r} cannot be played with {self.second!r}")

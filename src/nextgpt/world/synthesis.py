@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import zipfile
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,13 +39,18 @@ class Soundfont:
     """A soundfont played by tinysoundfont.
 
     Args:
-        path: An ``.sf2`` file.
-
-    Raises:
-        ValueError: tinysoundfont is not installed, or cannot read the file.
+        path: An ``.sf2`` file, read when the first note is played.
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is loaded: other processes load it anew."""
+        return {"path": self.path}
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, int]:
         try:
             import tinysoundfont
         except ImportError as error:
@@ -53,27 +58,28 @@ class Soundfont:
                 "the world's sounds need tinysoundfont; install it without its playback "
                 "dependency: pip install --no-deps tinysoundfont==0.3.7"
             ) from error
-        self._synth: Any = tinysoundfont.Synth(samplerate=SAMPLE_RATE_HZ, gain=0)
+        synth = tinysoundfont.Synth(samplerate=SAMPLE_RATE_HZ, gain=0)
         try:
-            self._font = self._synth.sfload(str(path))
+            return synth, synth.sfload(str(self.path))
         except Exception as error:  # the binding raises bare exceptions
-            raise ValueError(f"{path}: no soundfont that can be read ({error})") from error
+            raise ValueError(f"{self.path}: no soundfont that can be read ({error})") from error
 
     def note(self, program: int, key: int, velocity: int, duration_s: float) -> np.ndarray:
         """Play one note, its release included: (T,) float32 at SAMPLE_RATE_HZ."""
-        self._synth.program_select(0, self._font, 0, program)
-        self._synth.noteon(0, key, velocity)
-        held = self._samples(duration_s)
-        self._synth.noteoff(0, key)
-        released = self._samples(_RELEASE_S)
-        self._synth.sounds_off()
-        return np.concatenate([held, released * np.linspace(1, 0, len(released))]).astype(
-            np.float32
-        )
+        synth, font = self._loaded
+        synth.program_select(0, font, 0, program)
+        synth.noteon(0, key, velocity)
+        held = _generated(synth, duration_s)
+        synth.noteoff(0, key)
+        released = _generated(synth, _RELEASE_S)
+        synth.sounds_off()
+        faded = released * np.linspace(1, 0, len(released))
+        return np.concatenate([held, faded]).astype(np.float32)
 
-    def _samples(self, duration_s: float) -> np.ndarray:
-        stereo = np.frombuffer(self._synth.generate(round(duration_s * SAMPLE_RATE_HZ)), np.float32)
-        return stereo.reshape(-1, 2).mean(axis=1)
+
+def _generated(synth: Any, duration_s: float) -> np.ndarray:
+    stereo = np.frombuffer(synth.generate(round(duration_s * SAMPLE_RATE_HZ)), np.float32)
+    return stereo.reshape(-1, 2).mean(axis=1)
 
 
 def perform(

@@ -1,4 +1,4 @@
-"""Trains the image decoder's autoencoder (``AutoencoderTiny``)."""
+"""Trains the decoders' autoencoders (``AutoencoderTiny``): of pictures, of log-mel spectrograms."""
 
 import math
 from pathlib import Path
@@ -13,8 +13,9 @@ from nextgpt.training.schedule import adamw_with_cosine
 
 
 def to_pixel_values(pictures: Tensor) -> Tensor:
-    """Scale uint8 pictures to float32 in -1..1, channels last in memory."""
-    return (pictures.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    """Scale uint8 pictures to float32 in -1..1, channels last in memory; log-mels are there."""
+    values = pictures.float() / 127.5 - 1 if pictures.dtype == torch.uint8 else pictures.float()
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 def edges(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,7 +24,7 @@ def edges(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AutoencoderRecipe(lightning.LightningModule):
-    """Reconstructs pictures through a 4-channel latent at a quarter of their size.
+    """Reconstructs pictures, or log-mels, through a 4-channel latent at a quarter of their size.
 
     The loss is L1 + L2 + L1 on the edges (a sum that keeps outlines sharp), plus a small pull of
     the latents towards unit variance, so that diffusion can treat them as they are. Noise on the
@@ -36,6 +37,7 @@ class AutoencoderRecipe(lightning.LightningModule):
         start_from: Path | None = None,
         width: int = 48,
         latent_channels: int = 4,
+        channels: int = 3,
         latent_noise: float = 0.05,
         learning_rate: float = 1e-3,
         crop: int = 32,
@@ -47,9 +49,10 @@ class AutoencoderRecipe(lightning.LightningModule):
             start_from: Directory of an autoencoder to go on from; the widths are then its own.
             width: Channels of every block.
             latent_channels: Channels of the latent.
+            channels: Channels of a picture: 3, of a log-mel: 1.
             latent_noise: Standard deviation of the noise added to latents in training.
             learning_rate: Peak learning rate; it falls to zero over ``max_steps``.
-            crop: Height and width of the random crop trained on, in pixels.
+            crop: Height and width of the random crop trained on, in pixels or bands and frames.
         """
         super().__init__()
         from diffusers import AutoencoderTiny
@@ -62,6 +65,8 @@ class AutoencoderRecipe(lightning.LightningModule):
             self.vae = AutoencoderTiny.from_pretrained(start_from)
         else:
             self.vae = AutoencoderTiny(
+                in_channels=channels,
+                out_channels=channels,
                 encoder_block_out_channels=(width,) * 3,
                 decoder_block_out_channels=(width,) * 3,
                 num_encoder_blocks=(1, 2, 2),
@@ -71,7 +76,7 @@ class AutoencoderRecipe(lightning.LightningModule):
         self.vae = self.vae.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        """Loss on one random crop of every picture; batch is [(B, 3, H, W) uint8]."""
+        """Loss on one random crop of every picture; batch is [(B, C, H, W)]."""
         pictures = batch[0]
         top, left = (
             int(torch.randint(0, side - self.crop + 1, ())) // 4 * 4 for side in pictures.shape[-2:]

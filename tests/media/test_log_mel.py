@@ -1,0 +1,34 @@
+"""Log-mels: shape, range, and the place of a tone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nextgpt.media.log_mel import HOP_SAMPLES, NUM_MELS, SAMPLE_RATE_HZ, log_mel, mel_power
+
+
+def tone(frequency_hz: float, num_samples: int = 40_960) -> torch.Tensor:
+    """A sine at half of full scale."""
+    times = torch.arange(num_samples) / SAMPLE_RATE_HZ
+    return 0.5 * torch.sin(2 * np.pi * frequency_hz * times)[None]
+
+
+def test_a_sound_of_256_hundredths_has_128_frames_within_about_one() -> None:
+    sounds = torch.cat([tone(440), torch.zeros(1, 40_960), torch.rand(1, 40_960) * 2 - 1])
+    values = log_mel(sounds)
+    assert values.shape == (3, NUM_MELS, 40_960 // HOP_SAMPLES)
+    assert values.dtype == torch.float32
+    # The lowest is that of silence, ln(1e-5) before scaling; the highest measured 1.44.
+    assert float(values.min()) >= -0.9685 and float(values.max()) < 1.5
+    assert torch.allclose(values[1], torch.tensor(-0.96737), atol=1e-4)
+
+
+def test_higher_tones_lie_in_higher_bands() -> None:
+    bands = [int(log_mel(tone(hz)).mean(-1).argmax()) for hz in (200, 400, 800, 1600, 3200, 6400)]
+    assert bands == sorted(set(bands))
+
+
+def test_power_is_what_the_logarithm_was_taken_of() -> None:
+    values = log_mel(tone(500))
+    assert torch.allclose(mel_power(values).log(), values * 8.8 - 3.0, atol=1e-4)

@@ -1,0 +1,221 @@
+"""The recipes of the decoders' parts on a tiny world: two steps, then diffusers opens them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from nextgpt.data.manifest import write_manifest
+from nextgpt.decoders import AudioDecoder, VideoDecoder
+from nextgpt.media import Audio, Image, Video
+from nextgpt.training.parts.audio_diffusion import AudioDiffusionRecipe, SoundLatents
+from nextgpt.training.parts.audio_text_encoder import SoundCaptionData, SoundTextEncoderRecipe
+from nextgpt.training.parts.autoencoder import AutoencoderRecipe
+from nextgpt.training.parts.image_diffusion import ImageDiffusionRecipe, PictureLatents
+from nextgpt.training.parts.media import LogMelData, PictureData, WaveformData
+from nextgpt.training.parts.text_encoder import CaptionData, TextEncoderRecipe
+from nextgpt.training.parts.video_diffusion import (
+    ClipLatents,
+    VideoDiffusionRecipe,
+    inflated,
+    is_temporal,
+)
+from nextgpt.training.parts.vocoder import (
+    VocoderRecipe,
+    griffin_lim,
+    log_spectral_distance_db,
+    multi_resolution_stft_loss,
+)
+from nextgpt.world.concepts import drawings
+from nextgpt.world.plans import plan_clips, plan_pictures, plan_sounds
+from nextgpt.world.scenes import held_out_pairs
+from nextgpt.world.sources import MEDIA_SOURCES
+
+WHOLE = [drawing for drawing in drawings("model") if drawing.view == "whole"]
+WIDTHS = (16, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of real captions whose media are noise."""
+    folder = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    pairs, font = held_out_pairs(), MEDIA_SOURCES["fluid-soundfont-gm"]
+    planned = [
+        *plan_pictures("train", WHOLE, 12, 0),
+        *plan_pictures("validation", WHOLE, 4, 0),
+        *plan_pictures("held_out_pair", WHOLE, 4, 0, pairs=pairs),
+        *plan_clips("train", WHOLE, 6, 0),
+        *plan_clips("validation", WHOLE, 3, 0),
+        *plan_sounds("train", 40, 0, font),
+        *plan_sounds("validation", 4, 0, font),
+        *plan_sounds("held_out_combination", 4, 0, font),
+    ]
+    for each in planned:
+        medium: Any
+        match each.item.modality:
+            case "image":
+                medium = Image(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            case "video":
+                medium = Video(rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8), 4.0)
+            case _:
+                medium = Audio(rng.uniform(-0.5, 0.5, 40_960).astype(np.float32), 16_000)
+        medium.save(folder / each.item.path)
+    write_manifest(folder / "manifest.jsonl", [each.item for each in planned])
+    return folder
+
+
+Fit = Callable[..., None]
+
+
+@pytest.fixture
+def fit(own_cache: Path, tmp_path: Path) -> Fit:
+    """Trains a recipe for a few steps and validates once."""
+
+    def trained(recipe: Any, data: Any, steps: int = 2) -> None:
+        torch.manual_seed(0)
+        lightning.Trainer(
+            accelerator="cpu",
+            max_steps=steps,
+            limit_val_batches=1,
+            check_val_every_n_epoch=None,
+            val_check_interval=steps,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path / "run",
+        ).fit(recipe, datamodule=data)
+
+    return trained
+
+
+def test_image_and_video_pipelines_are_trained_and_open(
+    fit: Fit, world: Path, sentences: Path, tmp_path: Path
+) -> None:
+    image, video = tmp_path / "image", tmp_path / "video"
+    text = TextEncoderRecipe(image, hidden_size=64, num_layers=1, vocab_size=200)
+    fit(text, CaptionData(world, 4, str(sentences)))
+    fit(AutoencoderRecipe(image / "vae", width=16, crop=16), PictureData(world, 32, 4))
+    captions = ("a dog on a blue background",)
+    pictures = PictureLatents(image, world, 32, 4)
+    fit(ImageDiffusionRecipe(image, None, WIDTHS, sample_captions=captions), pictures)
+    assert list((tmp_path / "run").glob("samples-*.png"))
+    fit(
+        VideoDiffusionRecipe(video, None, image / "unet", sample_captions=captions),
+        ClipLatents(image, world, 32, 8, 2),
+    )
+    for name in ("vae", "text_encoder", "tokenizer"):
+        assert (video / name).is_symlink() and (video / name).resolve() == image / name
+    decoder = VideoDecoder(str(video), num_inference_steps=2)
+    conditioning = decoder.encode_text(["a dog moving up on a blue background"])
+    clip = decoder.decode(conditioning, torch.Generator().manual_seed(0))[0]
+    assert clip.frames(8).shape == (8, 32, 32, 3)
+    # Going on from what was written starts with its weights.
+    recipe = VideoDiffusionRecipe(tmp_path / "second", video / "unet", image / "unet")
+    fit(recipe, ClipLatents(image, world, 32, 8, 2), steps=1)
+    assert (tmp_path / "second" / "unet").is_dir()
+
+
+def test_an_inflated_network_treats_frames_as_unrelated_pictures(tmp_path: Path) -> None:
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    flat = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+    flat.save_pretrained(tmp_path)
+    deep = inflated(tmp_path).eval()
+    frames, text = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 16)
+    with torch.no_grad():
+        together = deep(frames, 10, encoder_hidden_states=text).sample
+        single = [flat(f, 10, encoder_hidden_states=text).sample for f in frames.unbind(2)]
+    # Measured worst case 2e-6.
+    assert torch.allclose(together, torch.stack(single, 2), atol=1e-5)
+    assert any(is_temporal(name) for name in deep.state_dict())
+    assert not any(is_temporal(name) for name in flat.state_dict())
+
+
+def test_an_audio_pipeline_is_trained_and_opens(
+    fit: Fit, world: Path, sentences: Path, tmp_path: Path
+) -> None:
+    audio = tmp_path / "audio"
+    text = SoundTextEncoderRecipe(audio, hidden_size=64, num_layers=1, vocab_size=120)
+    fit(text, SoundCaptionData(world, 8, str(sentences)))
+    vae = AutoencoderRecipe(audio / "vae", width=16, channels=1, crop=32)
+    fit(vae, LogMelData(world, 2.56, 4))
+    fit(VocoderRecipe(audio / "vocoder", width=16), WaveformData(world, 2.56, 4))
+    captions = ("a dog barking", "a piano playing one note")
+    fit(
+        AudioDiffusionRecipe(audio, None, WIDTHS, sample_captions=captions),
+        SoundLatents(audio, world, 2.56, 4),
+    )
+    decoder = AudioDecoder(str(audio), num_inference_steps=2)
+    # What the recipe conditioned on is what the decoder conditions on.
+    recipe_data = SoundLatents(audio, world, 2.56, 4)
+    recipe_data.setup("fit")
+    ours = recipe_data.encode_text(list(captions))
+    assert torch.allclose(ours, decoder.encode_text(captions), atol=1e-6)
+    sounds = decoder.decode(ours, [torch.Generator().manual_seed(i) for i in range(2)])
+    assert [sound.waveform.shape for sound in sounds] == [(1, 40_960)] * 2
+
+
+def chord(seed: int) -> torch.Tensor:
+    """A decaying chord of sines, (1, 8000)."""
+    rng = random.Random(seed)
+    times = torch.arange(8000) / 16_000
+    tones = [torch.sin(2 * np.pi * rng.uniform(200, 2000) * times) for _ in range(3)]
+    return (torch.stack(tones).mean(0) * torch.exp(-3 * times))[None]
+
+
+def test_spectral_distances_are_zero_for_the_same_sound_and_grow_with_noise() -> None:
+    real = chord(0)
+    assert float(multi_resolution_stft_loss(real, real)) < 1e-6
+    assert float(log_spectral_distance_db(real, real)) < 1e-4
+    noisy = [real + level * torch.randn(real.shape) for level in (0.001, 0.01, 0.1)]
+    for measure in (multi_resolution_stft_loss, log_spectral_distance_db):
+        distances = [float(measure(sound, real)) for sound in noisy]
+        assert distances == sorted(distances)
+
+
+def test_a_vocoder_learns() -> None:
+    torch.manual_seed(0)
+    recipe = VocoderRecipe(width=32, segment_s=0.32)
+    recipe.log = lambda *_, **__: None  # type: ignore[method-assign]
+    optimizer = torch.optim.AdamW(recipe.parameters(), lr=2e-3)
+    sounds = torch.cat([chord(seed) for seed in range(4)])
+    losses = []
+    for _ in range(30):
+        loss = recipe.training_step([sounds])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_griffin_lim_keeps_length_and_pitch() -> None:
+    from nextgpt.media.log_mel import log_mel
+
+    real = torch.sin(2 * np.pi * 500 * torch.arange(16_000) / 16_000)[None]
+    sound = griffin_lim(log_mel(real))
+    assert sound.shape == real.shape
+    peak = sound[0].numpy()
+    frequency_hz = np.abs(np.fft.rfft(peak)).argmax() * 16_000 / len(peak)
+    # The mel bands there are 60 Hz apart.
+    assert abs(frequency_hz - 500) < 60

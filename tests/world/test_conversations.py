@@ -1,0 +1,62 @@
+"""The world's dialogues as training conversations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from dialogue_items import clip_items, picture_items, sound_items
+
+from nextgpt.data.manifest import write_manifest
+from nextgpt.media import Audio, Image, Video
+from nextgpt.world.conversations import WorldDialogues
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("world") / "manifest.jsonl"
+    write_manifest(path, [*picture_items(), *sound_items(), *clip_items()])
+    return path
+
+
+def test_dialogues_show_and_answer_with_media_of_every_modality(manifest: Path) -> None:
+    source = WorldDialogues(manifest)
+    shown, answered = Counter[type](), Counter[type]()
+    for index in range(300):
+        for message in source.conversation(index).messages:
+            counts = shown if message.role == "user" else answered
+            counts.update(type(medium) for medium in message.media)
+    assert shown.keys() == answered.keys() == {Image, Audio, Video}
+
+
+def test_an_answers_medium_carries_the_caption_it_was_asked_by(manifest: Path) -> None:
+    source = WorldDialogues(manifest)
+    for index in range(100):
+        for message in source.conversation(index).messages:
+            assert all(medium.caption for medium in message.media)
+
+
+def test_a_choice_of_items_holds_as_many_of_each_modality(manifest: Path) -> None:
+    source = WorldDialogues(manifest, num_items=50)
+    assert Counter(item.modality for item in source.items) == {
+        "image": 50,
+        "audio": 50,
+        "video": 50,
+    }
+    assert {item.split for item in source.items} == {"train"}
+    assert len(source.media()) == len(source.captions()) == 150
+    assert source.items == WorldDialogues(manifest, num_items=50).items
+    assert source.items != WorldDialogues(manifest, num_items=50, seed=1).items
+    assert source.provenance()["items"] == 150
+
+
+def test_the_same_index_gives_the_same_conversation(manifest: Path) -> None:
+    first, second = WorldDialogues(manifest), WorldDialogues(manifest)
+    for index in range(20):
+        assert repr(first.conversation(index)) == repr(second.conversation(index))
+
+
+def test_a_split_that_is_not_there_is_named(manifest: Path) -> None:
+    with pytest.raises(ValueError, match="'spare'"):
+        WorldDialogues(manifest, split="spare").conversation(0)
