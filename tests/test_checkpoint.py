@@ -111,6 +111,40 @@ def test_loading_into_a_chain_replaces_all_that_was_trained(
     assert are_equal(outputs(first), outputs(other))
 
 
+def test_a_chain_may_have_decoders_that_its_checkpoint_has_not(
+    tiny: TinyParts, tmp_path: Path
+) -> None:
+    config = tiny_chain_config(tiny)
+    for key in ("decoders", "num_signal_tokens"):
+        config[key] = {"audio": config[key]["audio"]}
+    small = checkpoint.build(config)
+    small.set_trainable(["signal_rows", "output_projections"])
+    with torch.no_grad():
+        for part in ("signal_rows", "output_projections", "input_projection"):
+            for parameter in small.trainable_parts()[part].values():
+                parameter.copy_(torch.randn(parameter.shape).half())
+    checkpoint.save(small, tmp_path / "small", config, {})
+    whole = tiny_chain(tiny)
+    fresh = {name: value.clone() for name, value in whole.state_dict().items()}
+    with pytest.raises(ValueError, match=r"missing: output_projections\.image"):
+        checkpoint.load_trained(whole, tmp_path / "small")
+    checkpoint.load_trained(whole, tmp_path / "small", grow=True)
+    for name, value in whole.state_dict().items():
+        if name.startswith(("output_projections.audio.", "input_projection.")):
+            assert torch.equal(value, small.state_dict()[name]), name
+        elif name.startswith("output_projections."):
+            assert torch.equal(value, fresh[name]), name
+    rows = whole.language_model.signal_rows["input"]
+    start = (
+        whole.language_model.signals.run(Modality.AUDIO)[0] - whole.language_model.vocabulary_size
+    )
+    heard = slice(start, start + len(small.language_model.signals))
+    assert torch.equal(rows[heard], small.language_model.signal_rows["input"])
+    others = torch.ones(len(rows), dtype=torch.bool)
+    others[heard] = False
+    assert torch.equal(rows[others], fresh["language_model.signal_rows.input"][others])
+
+
 def test_saving_again_replaces_every_file(
     second: NextGPTModel, tiny: TinyParts, saved: Path
 ) -> None:

@@ -81,6 +81,29 @@ def test_an_interrupted_set_goes_on_and_ends_like_one_that_ran_through(
             assert np.array_equal(np.asarray(first.pil), np.asarray(second.pil))
 
 
+def test_replies_are_written_without_rendering_and_rendered_when_wanted(
+    assistant: NextGPT, tmp_path: Path
+) -> None:
+    answers, cases = Answers(assistant, tmp_path / "raw"), drafts(assistant)
+    written = answers.write("set", cases)
+    assert [str(m) for m in written["case-1"].modalities] == ["image", "audio", "image"]
+    assert written["case-1"].text == "Here it is."
+    assert not list((tmp_path / "raw" / "set").glob("*.png"))
+    assert list(answers.get("set", cases, rendered=["case-1"])) == ["case-1"]
+    assert {path.name for path in (tmp_path / "raw" / "set").glob("*.png")} == {
+        "case-1-image-1.png",
+        "case-1-image-2.png",
+    }
+
+
+def test_media_do_not_hang_on_what_else_is_rendered(assistant: NextGPT, tmp_path: Path) -> None:
+    cases = drafts(assistant)
+    alone = Answers(assistant, tmp_path / "a").get("set", cases, rendered=["case-2"])["case-2"]
+    among_all = Answers(assistant, tmp_path / "b").get("set", cases)["case-2"]
+    for first, second in zip(alone.images, among_all.images, strict=True):
+        assert np.array_equal(np.asarray(first.pil), np.asarray(second.pil))
+
+
 def test_replies_of_another_seed_or_model_are_not_taken(
     assistant: NextGPT, tiny: TinyParts, tmp_path: Path
 ) -> None:

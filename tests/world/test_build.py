@@ -125,7 +125,7 @@ def test_near_identical_test_drawings_are_left_out(
     tmp_path: Path, pinned_archives: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "near_identical", lambda *_: {"fxemoji/dogside": ("noto/dog", 3)})
-    monkeypatch.setattr(build, "MIN_PICTURES_FOR_A_POOL", 10_000)
+    monkeypatch.setattr(build, "MIN_MEDIA_FOR_A_POOL", 10_000)
     items = read_manifest(build_world(tmp_path, archives=pinned_archives, **COUNTS))
     used = {i.attributes["drawing"] for i in items if i.split == "held_out_drawing"}
     assert used == {d.key for d in drawings("test")} - {"fxemoji/dogside"}
@@ -181,6 +181,7 @@ def test_clips_are_built_beside_pictures_loops_among_them(
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         pinned = dataclasses.replace(MEDIA_SOURCES[package], sha256=digest)
         monkeypatch.setitem(MEDIA_SOURCES, package, pinned)
+    monkeypatch.setattr(build, "CLIPS_PER_TEST_DRAWING", 1)
     counts = {**COUNTS, "num_train": 1, "num_validation": 1, "num_held_out_pair": 1}
     built = build_world(tmp_path / "world", archives=folder, **{**counts, "num_clips": 50})
     clips = [item for item in read_manifest(built) if item.modality == "video"]

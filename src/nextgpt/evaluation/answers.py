@@ -1,4 +1,4 @@
-"""Replies of a model, kept as files while a measurement goes on."""
+"""Replies of a model, kept as files while a measurement goes on: written first, rendered later."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import itertools
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from nextgpt.checkpoint import projection_state
 from nextgpt.generation import MediumRequest, NextGPT
-from nextgpt.messages import Message
+from nextgpt.media.base import atomic_path
+from nextgpt.messages import Message, Part
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
 
@@ -45,12 +48,29 @@ def fingerprint(model: NextGPTModel) -> str:
     return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class Written:
+    """A reply whose media are asked for, not rendered."""
+
+    parts: list[str | MediumRequest]
+
+    @property
+    def modalities(self) -> list[Modality]:
+        """The media asked for, in order."""
+        return [part.modality for part in self.parts if isinstance(part, MediumRequest)]
+
+    @property
+    def text(self) -> str:
+        """The text parts, one space between them where media stand."""
+        return " ".join(part.strip() for part in self.parts if isinstance(part, str))
+
+
 class Answers:
     """Replies as JSON lines beside their media; what is there already is not made again.
 
     Args:
         assistant: Whose replies.
-        folder: Receives one ``NAME.jsonl`` and one folder of media a set of replies.
+        folder: Receives two ``.jsonl`` files and one folder of media a set of replies.
         seed: Of the media. Replies of the same number in two sets share their seeds.
     """
 
@@ -65,8 +85,8 @@ class Answers:
             folder.mkdir(parents=True)
             record.write_text(json.dumps(owner) + "\n")
 
-    def get(self, name: str, drafts: Mapping[str, Draft]) -> dict[str, Message]:
-        """Write and render the replies that are not there yet.
+    def write(self, name: str, drafts: Mapping[str, Draft]) -> dict[str, Written]:
+        """Write the replies that are not there yet, and render nothing.
 
         Args:
             name: Of the set.
@@ -75,40 +95,55 @@ class Answers:
         Returns:
             Replies by id, in the order of ``drafts``.
         """
-        lines, media = self.folder / f"{name}.jsonl", self.folder / name
-        known = self._read(lines, media)
-        numbers = {id_: number for number, id_ in enumerate(drafts)}
+        lines, conditioning = self.folder / f"{name}-written.jsonl", self.folder / name
+        known = {record["id"]: record["parts"] for record in _records(lines)}
         missing = [id_ for id_ in drafts if id_ not in known]
-        with tqdm(total=len(drafts), initial=len(drafts) - len(missing), desc=name) as progress:
+        for id_ in tqdm(missing, desc=f"{name}: replies", disable=not missing):
+            parts: list[dict[str, str]] = []
+            for number, part in enumerate(joined(drafts[id_]())):
+                if isinstance(part, str):
+                    parts.append({"text": part})
+                    continue
+                path = conditioning / f"{id_}-{number}.npy"
+                with atomic_path(path) as partial:
+                    np.save(partial, part.conditioning.float().cpu().numpy())
+                parts.append({"modality": part.modality, "conditioning": path.name})
+            _append(lines, [{"id": id_, "parts": parts}])
+            known[id_] = parts
+        return {id_: Written([_read_part(p, conditioning) for p in known[id_]]) for id_ in drafts}
+
+    def get(
+        self, name: str, drafts: Mapping[str, Draft], rendered: Collection[str] | None = None
+    ) -> dict[str, Message]:
+        """Write the replies that are not there yet, and render their media.
+
+        Args:
+            name: Of the set.
+            drafts: By the reply's own id; its place among them decides its seeds.
+            rendered: Ids of the replies wanted; all by default.
+
+        Returns:
+            Replies by id, in the order of ``drafts``.
+        """
+        written = self.write(name, drafts)
+        lines, media = self.folder / f"{name}.jsonl", self.folder / name
+        wanted = [id_ for id_ in drafts if rendered is None or id_ in rendered]
+        known = {record["id"] for record in _records(lines)}
+        missing = [id_ for id_ in wanted if id_ not in known]
+        numbers = {id_: number for number, id_ in enumerate(drafts)}
+        with tqdm(total=len(missing), desc=f"{name}: media", disable=not missing) as progress:
             for start in range(0, len(missing), BATCH_SIZE):
                 ids = missing[start : start + BATCH_SIZE]
-                written = []
-                for id_ in ids:
-                    written.append(list(drafts[id_]()))
-                    progress.update()
-                replies = self._render(written, [numbers[id_] for id_ in ids])
-                with lines.open("a", encoding="utf-8") as file:
-                    for id_, reply in zip(ids, replies, strict=True):
-                        line = {"id": id_, **reply.to_json(media, prefix=f"{id_}-")}
-                        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        known = self._read(lines, media)
-        return {id_: known[id_] for id_ in drafts}
+                replies = self._render([written[id_] for id_ in ids], [numbers[i] for i in ids])
+                made = zip(ids, replies, strict=True)
+                _append(lines, [{"id": i, **r.to_json(media, prefix=f"{i}-")} for i, r in made])
+                progress.update(len(ids))
+        records = {record["id"]: record for record in _records(lines)}
+        return {id_: Message.from_json(records[id_], media, str(lines)) for id_ in wanted}
 
-    @staticmethod
-    def _read(lines: Path, media: Path) -> dict[str, Message]:
-        if not lines.exists():
-            return {}
-        replies = {}
-        for line in lines.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            replies[record["id"]] = Message.from_json(record, media, str(lines))
-        return replies
-
-    def _render(
-        self, written: list[list[str | MediumRequest]], numbers: list[int]
-    ) -> list[Message]:
+    def _render(self, written: list[Written], numbers: list[int]) -> list[Message]:
         """Render the media of some replies, those of one modality in one batch."""
-        replies = [joined(pieces) for pieces in written]
+        replies: list[list[Any]] = [list(reply.parts) for reply in written]
         places: dict[Modality, list[tuple[list[Any], int, int]]] = defaultdict(list)
         for parts, number in zip(replies, numbers, strict=True):
             seeds = itertools.count(self.seed + MEDIA_PER_REPLY * number)
@@ -125,12 +160,30 @@ class Answers:
         return [Message("assistant", parts) for parts in replies]
 
 
-def joined(pieces: list[str | MediumRequest]) -> list[Any]:
+def joined(pieces: Iterable[str | MediumRequest]) -> list[str | MediumRequest]:
     """Join neighbouring pieces of text."""
-    parts: list[Any] = []
+    parts: list[str | MediumRequest] = []
     for piece in pieces:
         if isinstance(piece, str) and parts and isinstance(parts[-1], str):
             parts[-1] += piece
         else:
             parts.append(piece)
     return parts
+
+
+def _read_part(record: Mapping[str, str], folder: Path) -> str | MediumRequest:
+    if "text" in record:
+        return record["text"]
+    conditioning = torch.from_numpy(np.load(folder / record["conditioning"]))
+    return MediumRequest(Modality(record["modality"]), conditioning)
+
+
+def _records(lines: Path) -> list[dict[str, Any]]:
+    if not lines.exists():
+        return []
+    return [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+
+
+def _append(lines: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    with lines.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

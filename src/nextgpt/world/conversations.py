@@ -38,7 +38,7 @@ class WorldDialogues(ManifestSource):
         manifest: Path | None = None,
         split: str = "train",
         bank: str = "train",
-        num_items: int | None = None,
+        num_items: int | dict[str, int] | None = None,
         seed: int = 0,
     ) -> None:
         """Choose media and phrasings.
@@ -47,7 +47,8 @@ class WorldDialogues(ManifestSource):
             manifest: The micro world's manifest.
             split: Whose media the dialogues show.
             bank: ``train``, or ``held_out`` for phrasings that training never sees.
-            num_items: A random choice of so many media of each modality; all by default.
+            num_items: A random choice of so many media of each modality, one number for all or by
+                modality; all by default.
             seed: Of the choice and of the dialogues.
         """
         super().__init__(manifest, split, seed=seed)
@@ -65,8 +66,9 @@ class WorldDialogues(ManifestSource):
         by_modality = defaultdict(list)
         for item in super().items:
             by_modality[item.modality].append(item)
-        number, chosen = self.num_items_of_each, []
-        for items in by_modality.values():
+        wanted, chosen = self.num_items_of_each, []
+        for modality, items in by_modality.items():
+            number = wanted.get(modality) if isinstance(wanted, dict) else wanted
             if number is not None and number < len(items):
                 items = random.Random(self.seed).sample(items, number)
             chosen += items

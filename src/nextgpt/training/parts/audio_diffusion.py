@@ -101,8 +101,8 @@ class AudioDiffusionRecipe(DiffusionRecipe):
                 in_channels=latent.shape[0],
                 out_channels=latent.shape[0],
                 block_out_channels=self.block_out_channels,
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
                 layers_per_block=1,
                 # As in AudioLDM: no states to attend to, so every "cross" attention is to itself.
                 cross_attention_dim=self.block_out_channels,
