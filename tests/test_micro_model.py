@@ -15,10 +15,17 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pytest
+import torch
+from transformers import SpeechT5HifiGan
 
-from nextgpt import Conversation, Image, Message, NextGPT
+from nextgpt import Audio, Conversation, Image, Message, NextGPT, Video
+from nextgpt.checkpoint import shipped_model
 from nextgpt.cli import main
 from nextgpt.evaluation.metrics import background_of, concepts_named
+from nextgpt.media.log_mel import log_mel
+from nextgpt.training.parts.vocoder import griffin_lim, log_spectral_distance_db
+from nextgpt.world.motions import MOTIONS
+from nextgpt.world.sounds import SOUNDS
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +117,102 @@ def test_a_second_turn_edits_the_picture_of_the_first(model: NextGPT) -> None:
     reply = model.chat(conversation.user("Now on a red background."), seed=1)
     assert kinds(reply) == ["image"]
     assert background_of(reply.images[0].pil) == "red"
+
+
+@cache
+def trumpet(model: NextGPT) -> Message:
+    return model.chat("Let me hear a trumpet playing three high notes.", seed=1)
+
+
+@cache
+def rocket(model: NextGPT) -> Message:
+    return model.chat("Make a clip of a rocket moving up on a black background.", seed=1)
+
+
+def is_heard(sound: Audio) -> bool:
+    """Whether it has the length the model makes and more than silence or one level in it."""
+    if (sound.sample_rate_hz, round(sound.duration_s, 2)) != (16_000, 2.56):
+        return False
+    loudness = [float(part.std()) for part in np.array_split(sound.waveform[0], 16)]
+    return max(loudness) > 0.03 and min(loudness) < 0.7 * max(loudness)
+
+
+def moves(clip: Video) -> bool:
+    """Whether it has eight frames in which something changes."""
+    frames = clip.frames(8).astype(int)
+    return frames.shape == (8, 64, 64, 3) and float(np.abs(np.diff(frames, axis=0)).mean()) > 1
+
+
+def test_a_request_for_a_sound_is_played(model: NextGPT) -> None:
+    reply = trumpet(model)
+    assert kinds(reply) == ["audio"]
+    assert "trumpet" in reply.text
+    assert is_heard(reply.audios[0])
+
+
+def test_a_request_for_a_clip_is_animated_as_asked(model: NextGPT) -> None:
+    reply = rocket(model)
+    assert kinds(reply) == ["video"]
+    assert moves(reply.videos[0])
+    middle = PIL.Image.fromarray(reply.videos[0].frames(8)[4])
+    assert background_of(middle) == "black"
+
+
+def test_three_media_come_in_the_order_asked(model: NextGPT) -> None:
+    question = (
+        "show me a rooster, let me hear a trumpet, and make a short clip of a rocket flying up"
+    )
+    reply = model.chat(question, seed=1)
+    assert kinds(reply) == ["image", "audio", "video"]
+    assert is_drawn(reply.images[0]) and is_heard(reply.audios[0]) and moves(reply.videos[0])
+    named = [concepts_named(part) for part in reply.parts if isinstance(part, str)]
+    assert named[0] == {"rooster"} and named[-1] == {"rocket"}
+
+
+def test_sounds_and_clips_of_its_own_are_described(model: NextGPT) -> None:
+    heard = model.chat(["What do you hear?", trumpet(model).audios[0]], seed=1)
+    seen = model.chat(["What is happening in this clip?", rocket(model).videos[0]], seed=1)
+    assert kinds(heard) == kinds(seen) == []
+    assert any(word in heard.text for word in SOUNDS)
+    assert any(phrase in seen.text for phrase in MOTIONS.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("image", "StableDiffusion"), ("audio", "AudioLDM"), ("video", "TextToVideoSD")],
+)
+def test_each_decoder_opens_with_diffusers_alone(name: str, kind: str) -> None:
+    import diffusers
+
+    pipeline_class = getattr(diffusers, f"{kind}Pipeline")
+    pipeline = pipeline_class.from_pretrained(shipped_model() / name)
+    length = {"audio": {"audio_length_in_s": 2.56}}.get(name, {})
+    output = pipeline("a dog", num_inference_steps=1, output_type="np", **length)
+    made = output[0] if name != "image" else output.images
+    assert np.isfinite(np.asarray(made)).all()
+
+
+def test_the_vocoder_is_nearer_to_real_notes_than_griffin_lim() -> None:
+    vocoder = SpeechT5HifiGan.from_pretrained(shipped_model() / "audio" / "vocoder").eval()
+    times = np.arange(40_960) / 16_000
+    notes = []
+    for number, frequency_hz in enumerate((150, 220, 330, 523, 784)):
+        # Harmonics that fade, as of a plucked string; nobody trained on them.
+        tones = [np.sin(2 * np.pi * frequency_hz * k * times) / k**1.3 for k in range(1, 9)]
+        notes.append(0.2 * sum(tones) * np.exp(-(1 + number) * times))
+    real = torch.from_numpy(np.stack(notes)).float()
+    log_mels = log_mel(real)
+    with torch.inference_mode():
+        ours = log_spectral_distance_db(vocoder(log_mels.transpose(1, 2)), real)
+        theirs = log_spectral_distance_db(griffin_lim(log_mels), real)
+    assert float(ours.mean()) < float(theirs.mean())
+
+
+def test_the_shipped_weights_stay_small() -> None:
+    files = [path for path in shipped_model().rglob("*") if not path.is_symlink()]
+    # What a link leads to is stored once.
+    sizes = {path.resolve(): path.stat().st_size for path in files if path.is_file()}
+    assert sum(sizes.values()) < 128e6
 
 
 def test_a_picture_can_be_forced_and_forbidden(model: NextGPT) -> None:

@@ -39,7 +39,7 @@ from nextgpt.world.scenes import held_out_pairs
 from nextgpt.world.sources import MEDIA_SOURCES
 
 WHOLE = [drawing for drawing in drawings("model") if drawing.view == "whole"]
-WIDTHS = (16, 32, 32)
+WIDTHS = (32, 32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +131,12 @@ def test_an_inflated_network_treats_frames_as_unrelated_pictures(tmp_path: Path)
     torch.manual_seed(0)
     flat = UNet2DConditionModel(
         sample_size=8,
-        block_out_channels=(32, 32),
+        block_out_channels=(32, 64),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=16,
-        attention_head_dim=4,
+        attention_head_dim=8,  # eight heads, each eight wide
         norm_num_groups=8,
     )
     flat.save_pretrained(tmp_path)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from nextgpt.checkpoint import projection_state
 from nextgpt.generation import MediumRequest, NextGPT
 from nextgpt.media.base import atomic_path
-from nextgpt.messages import Message, Part
+from nextgpt.messages import Message
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
 

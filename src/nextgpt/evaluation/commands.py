@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DESCRIPTION = """\
-Measure a model on held-out requests, drawings and photographs: prints a table, writes results.json,
-results.md, pictures.png and every reply. An interrupted measurement goes on where it was. Every key
-of the configuration is an option as well: --model.init_args.start_from DIR measures another model.
+Measure a model on held-out requests, drawings, recordings, clips and photographs: prints a table,
+writes results.json, results.md, sheets of the generated media (pictures.png, clips.png, sounds.png)
+and every reply. An interrupted measurement goes on where it was. Every key of the configuration is
+an option as well: --model.init_args.start_from DIR measures another model.
 """
 
 
@@ -35,6 +36,7 @@ def test(arguments: Sequence[str]) -> int:
     from nextgpt.evaluation.photographs import photographs
     from nextgpt.evaluation.report import write_report
     from nextgpt.evaluation.runner import Evaluation
+    from nextgpt.evaluation.sound_judge import SoundJudge
     from nextgpt.generation import NextGPT
     from nextgpt.training.cli import configured
     from nextgpt.training.stage import Stage
@@ -48,6 +50,7 @@ def test(arguments: Sequence[str]) -> int:
         NextGPT(stage.chain),
         build_world(archives=options.archives),
         Judge.load(options.archives),
+        SoundJudge.load(options.archives),
         photographs(options.archives),
         options.out,
         options.limit,

@@ -15,9 +15,23 @@ from PIL import Image
 from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.phrase_bank import concept_notes
 from nextgpt.world.scenes import COLOURS
+from nextgpt.world.sounds import INSTRUMENTS
 
 BORDER_SHARE = 1 / 32
 """Width of the rim that a background's colour is read from, as a share of the picture's."""
+
+# The words of "bounce" come first: "up and down" is neither up nor down.
+MOTION_WORDS: dict[str, str] = {
+    "bounce": r"up and down|bounc\w*|jump\w*|hop(?:s|ping)?",
+    "left": r"left(?:wards?)?",
+    "right": r"right(?:wards?)?",
+    "up": r"up(?:wards?)?|ris(?:es?|ing)|climb\w*|ascend\w*",
+    "down": r"down(?:wards?)?|fall(?:s|ing)?|sink(?:s|ing)?|descend\w*",
+    "grow": r"gr[eo]w\w*|(?:bigger|larger)|expand\w*",
+    "shrink": r"shr[aiu]nk\w*|smaller",
+    "spin": r"sp[iu]n\w*|rotat\w*|twirl\w*|whirl\w*|turn(?:s|ing)",
+}
+"""Programmed motion -> the words, as a regular expression, that a caption may have for it."""
 
 
 @dataclass(frozen=True)
@@ -112,21 +126,58 @@ def _cielab(rgb: np.ndarray | tuple[int, int, int]) -> np.ndarray:
 
 def concepts_named(text: str) -> set[str]:
     """Find the world's concepts that a text names: by name, plural or another name for it."""
+    return _named(text, _concept_names())
+
+
+def instruments_named(text: str) -> set[str]:
+    """Find the instruments that a text names: by name, plural or another name for it."""
+    return _named(text, _instrument_names())
+
+
+def motion_named(text: str) -> str | None:
+    """Find the one programmed motion that a text names; None for none and for several."""
     found, taken = set(), text.lower()
-    for words, concept in _names().items():
+    for motion, pattern in MOTION_WORDS.items():
+        taken, mentions = re.subn(rf"\b(?:{pattern})\b", " ", taken)
+        if mentions:
+            found.add(motion)
+    return found.pop() if len(found) == 1 else None
+
+
+def _named(text: str, names: Mapping[str, str]) -> set[str]:
+    found, taken = set(), text.lower()
+    for words, name in names.items():
         # Longer names come first and are taken out: "racing car" and "car" are one mention.
         taken, mentions = re.subn(rf"\b{re.escape(words)}\b", " ", taken)
         if mentions:
-            found.add(concept)
+            found.add(name)
     return found
 
 
 @cache
-def _names() -> Mapping[str, str]:
+def _concept_names() -> Mapping[str, str]:
     """Everything a concept is called, longest first, to its name."""
     names: dict[str, str] = {}
     for concept in CONCEPTS.values():
         for words in (concept.name, concept.plural, *concept_notes(concept.name).aliases):
-            plural = f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
-            names |= {words: concept.name, plural: concept.name}
+            names |= dict.fromkeys((words, _plural(words)), concept.name)
+    return _longest_first(names)
+
+
+@cache
+def _instrument_names() -> Mapping[str, str]:
+    """Everything an instrument is called, longest first, to its name."""
+    names: dict[str, str] = {}
+    for name in INSTRUMENTS:
+        aliases = concept_notes(name).aliases if name in CONCEPTS else ()
+        for words in (name, *aliases):
+            names |= dict.fromkeys((words, _plural(words)), name)
+    return _longest_first(names)
+
+
+def _plural(words: str) -> str:
+    return f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+
+
+def _longest_first(names: Mapping[str, str]) -> Mapping[str, str]:
     return {words: names[words] for words in sorted(names, key=len, reverse=True)}

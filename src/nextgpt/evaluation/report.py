@@ -1,42 +1,59 @@
-"""What a measurement leaves behind: a table, its numbers as JSON and a sheet of pictures."""
+"""What a measurement leaves behind: a table, its numbers as JSON and sheets of what was made."""
 
 from __future__ import annotations
 
 import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
 
 from nextgpt.evaluation.metrics import Row
+from nextgpt.media.log_mel import log_mel
 
 PACKAGES = ("nextgpt", "torch", "transformers", "diffusers", "peft")
-PICTURE_PX = 96
+FRAME_PX = 48
 CAPTION_PX = 40
-COLUMNS = 10
+LETTER_PX = 5.6
 RIGHT, WRONG = "#2e7d32", "#c62828"
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a sheet is laid out."""
+
+    columns: int
+    width: int
+    """Of one picture, in pixels."""
+    height: int
+
+
+SHEETS = {
+    "pictures": Layout(10, 96, 96),
+    "clips": Layout(3, 8 * FRAME_PX, FRAME_PX),
+    "sounds": Layout(8, 128, 64),
+}
+"""Name of a sheet's file -> its layout."""
+
+
+@dataclass(frozen=True)
 class Sample:
-    """A generated picture and what the judge saw in it."""
+    """A generated medium as a picture, and what was seen or heard in it."""
 
     picture: Image.Image
     asked: str
     seen: str
     reply: str
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the judge saw the concept that was asked for."""
-        return self.asked.split(",")[0] == self.seen
+    is_right: bool
 
 
 def value_of(row: Row) -> str:
@@ -65,13 +82,13 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def write_report(
-    rows: Sequence[Row], samples: Sequence[Sample], facts: dict[str, Any], out: Path
+    rows: Sequence[Row], samples: Mapping[str, Sequence[Sample]], facts: dict[str, Any], out: Path
 ) -> None:
-    """Print the table and write ``results.json``, ``results.md`` and ``pictures.png``.
+    """Print the table and write ``results.json``, ``results.md`` and the sheets.
 
     Args:
         rows: The table.
-        samples: Generated pictures.
+        samples: Generated media by the name of their sheet, see ``SHEETS``.
         facts: Further entries of ``results.json``: seed, hashes.
         out: Folder; files of an earlier report are replaced.
     """
@@ -81,29 +98,43 @@ def write_report(
     record = {**facts, "versions": versions, "rows": lines}
     (out / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (out / "results.md").write_text(markdown(rows), encoding="utf-8")
-    if samples:
-        contact_sheet(samples).save(out / "pictures.png")
+    for name, shown in samples.items():
+        contact_sheet(shown, SHEETS[name]).save(out / f"{name}.png")
     table = Table("what", "measured", "wanted")
     for row in rows:
         colour = "green" if row.passed else "red"
         table.add_row(row.metric, f"[{colour}]{value_of(row)}", target_of(row))
     console = Console()
     console.print(table)
-    console.print(f"numbers, pictures and replies are in {out}", soft_wrap=True, highlight=False)
+    console.print(f"numbers, media and replies are in {out}", soft_wrap=True, highlight=False)
 
 
-def contact_sheet(samples: Sequence[Sample]) -> Image.Image:
-    """Lay pictures out in rows, each over what was asked for and what the judge saw."""
-    height = PICTURE_PX + CAPTION_PX
-    num_rows = math.ceil(len(samples) / COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (PICTURE_PX + 4), num_rows * height), "white")
+def contact_sheet(samples: Sequence[Sample], layout: Layout) -> Image.Image:
+    """Lay pictures out in rows, each over what was asked for and what was seen."""
+    width, height = layout.width + 4, layout.height + CAPTION_PX
+    num_rows = math.ceil(len(samples) / layout.columns)
+    sheet = Image.new("RGB", (layout.columns * width, num_rows * height), "white")
     draw = ImageDraw.Draw(sheet)
     for index, sample in enumerate(samples):
-        row, column = divmod(index, COLUMNS)
-        corner = (column * (PICTURE_PX + 4), row * height)
-        sheet.paste(sample.picture.resize((PICTURE_PX, PICTURE_PX)), corner)
+        row, column = divmod(index, layout.columns)
+        corner = (column * width, row * height)
+        sheet.paste(sample.picture.resize((layout.width, layout.height)), corner)
         seen = "" if sample.is_right else f"\nnot {sample.seen}"
-        text = "\n".join(textwrap.wrap(sample.asked, 17)[:2]) + seen
-        place = (corner[0], corner[1] + PICTURE_PX)
+        text = "\n".join(textwrap.wrap(sample.asked, int(layout.width / LETTER_PX))[:2]) + seen
+        place = (corner[0], corner[1] + layout.height)
         draw.text(place, text, fill=RIGHT if sample.is_right else WRONG, spacing=0, font_size=10)
     return sheet
+
+
+def film_strip(frames: np.ndarray) -> Image.Image:
+    """Set the (T, H, W, 3) uint8 frames of a clip side by side."""
+    strip = Image.new("RGB", (len(frames) * FRAME_PX, FRAME_PX))
+    for index, frame in enumerate(frames):
+        strip.paste(Image.fromarray(frame).resize((FRAME_PX, FRAME_PX)), (index * FRAME_PX, 0))
+    return strip
+
+
+def spectrogram(waveform: np.ndarray) -> Image.Image:
+    """Draw the log-mel spectrogram of a (T,) sound, low tones at the bottom."""
+    levels = log_mel(torch.from_numpy(waveform)[None])[0].flip(0).numpy()
+    return Image.fromarray(((levels + 1) * 127.5).clip(0, 255).astype(np.uint8)).convert("RGB")

@@ -1,4 +1,4 @@
-"""The test requests: sixty written by hand, the rest from phrasings kept from training."""
+"""The test requests: ninety written by hand, the rest from phrasings kept from training."""
 
 from __future__ import annotations
 
@@ -6,34 +6,68 @@ import json
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, Self
 
 from nextgpt.data.manifest import Item
-from nextgpt.world.dialogues import DialogueSampler, DialogueTurn, Kind, Picture, scene_of
-from nextgpt.world.scenes import Scene, describe
+from nextgpt.modality import Modality
+from nextgpt.world.dialogues import (
+    Clip,
+    DialogueSampler,
+    DialogueTurn,
+    Kind,
+    Picture,
+    Recording,
+    Shown,
+)
+from nextgpt.world.sounds import Contour, Register
 
 log = logging.getLogger(__name__)
 
 HAND_WRITTEN_SHARE = 0.3
 SAMPLED_KINDS: tuple[Kind, ...] = (
-    *("draw", "chat", "look", "multi_turn", "draw", "chat", "look", "transform", "draw", "pair"),
-    *("draw", "chat", "look", "multi_turn", "draw", "chat", "look", "transform", "multi_turn"),
-    "outside",
+    *("draw", "sound", "animate", "chat", "several", "look", "multi_turn", "draw", "listen"),
+    *("chat", "cross", "animate", "sound", "several", "watch", "chat", "draw", "multi_turn"),
+    *("pair", "sound", "chat", "look", "animate", "transform", "several", "draw", "listen"),
+    *("chat", "multi_turn", "outside"),
 )
 """Kinds of the sampled requests, in turn. Wishes outside the world are few: what a reply to one
 should hold is a matter of taste."""
 
+# What a part of a request by hand is called that attaches a medium by what it shows.
+_ATTACHED = {"scene": Modality.IMAGE, "sound": Modality.AUDIO, "clip": Modality.VIDEO}
+
 
 @dataclass(frozen=True)
 class ExpectedMedium:
-    """A medium the reply should hold."""
+    """A medium the reply should hold; what is None the user left open, or it has none."""
 
     modality: str
     concept: str
-    background: str | None
-    """None where the user left the background open."""
+    """The thing seen, or the sound's name."""
+    background: str | None = None
+    motion: str | None = None
+    register: Register | None = None
+    contour: Contour | None = None
+    second: str | None = None
+    """Another instrument heard at the same time."""
+
+    @classmethod
+    def of(cls, shown: Shown) -> Self:
+        """Expect what a good answer of a dialogue shows."""
+        if isinstance(shown, Recording):
+            scene = shown.scene
+            return cls(
+                shown.modality,
+                scene.sound,
+                register=scene.register,
+                contour=scene.contour,
+                second=scene.second,
+            )
+        background = shown.scene.background if shown.background_named else None
+        motion = shown.scene.motion if isinstance(shown, Clip) else None
+        return cls(shown.modality, shown.scene.concept, background, motion)
 
 
 @dataclass(frozen=True)
@@ -48,16 +82,21 @@ class Request:
     reference: str
     """A good answer's text."""
 
+    @property
+    def shown(self) -> set[str]:
+        """The modalities of the media in the conversation."""
+        return {str(medium.modality) for turn in self.turns for medium in turn.media}
 
-def held_out_requests(items: Sequence[Item], num: int = 200, seed: int = 0) -> list[Request]:
+
+def held_out_requests(items: Sequence[Item], num: int = 300, seed: int = 0) -> list[Request]:
     """Gather the test requests: three in ten by hand, the others in a fixed mix of kinds.
 
     Args:
-        items: a world's manifest; attached pictures come from its splits other than "train". A
-            request by hand whose picture the world lacks is left out, with a warning, and a sampled
-            one takes its place.
+        items: a world's manifest; attached media come from its splits other than "train". A
+            request by hand whose media the world lacks is left out, with a warning, and a sampled
+            one takes its place. Kinds that the world has no media for are passed over.
         num: how many requests.
-        seed: of the sampled ones and of the choice of pictures.
+        seed: of the sampled ones and of the choice of media.
 
     Raises:
         ValueError: no item is a picture of a split other than "train".
@@ -70,18 +109,27 @@ def held_out_requests(items: Sequence[Item], num: int = 200, seed: int = 0) -> l
     for record in records[: round(num * HAND_WRITTEN_SHARE)]:
         request = _read(record, sampler, rng)
         if request is None:
-            log.warning("left out request %s: no picture of the world shows it", record["id"])
+            log.warning("left out request %s: the world has no such medium", record["id"])
         else:
             requests.append(request)
+    kinds = [kind for kind in SAMPLED_KINDS if kind in sampler.possible_kinds]
     for index in range(num - len(requests)):
-        requests.append(_sample(sampler, index, SAMPLED_KINDS[index % len(SAMPLED_KINDS)]))
+        requests.append(sampled_request(sampler, index, kinds[index % len(kinds)]))
     return requests
+
+
+def sampled_request(sampler: DialogueSampler, index: int, kind: Kind) -> Request:
+    """Make dialogue number ``index`` of a kind a request: its last turn is what is expected."""
+    *turns, answer = sampler(index, kind)
+    expected = tuple(ExpectedMedium.of(shown) for shown in answer.media)
+    reference = " ".join(part for part in answer.parts if isinstance(part, str))
+    return Request(f"sampled-{kind}-{index:03d}", kind, tuple(turns), expected, reference)
 
 
 def _read(record: dict[str, Any], sampler: DialogueSampler, rng: random.Random) -> Request | None:
     turns = []
     for turn in record["turns"]:
-        parts = [p if isinstance(p, str) else _show(p, sampler, rng) for p in turn["parts"]]
+        parts = [p if isinstance(p, str) else _attached(p, sampler, rng) for p in turn["parts"]]
         if None in parts:
             return None
         turns.append(DialogueTurn(turn["role"], tuple(part for part in parts if part is not None)))
@@ -94,24 +142,20 @@ def _read(record: dict[str, Any], sampler: DialogueSampler, rng: random.Random) 
     )
 
 
-def _show(part: dict[str, Any], sampler: DialogueSampler, rng: random.Random) -> Picture | None:
-    """Find the picture of a scene that differs from it in no word, if the world has one."""
-    scene = Scene(**part["scene"])
-    if scene.concept not in sampler.pictures.concepts:
+def _attached(part: dict[str, Any], sampler: DialogueSampler, rng: random.Random) -> Shown | None:
+    """Choose a medium that differs from what is described in no word, if the world has one."""
+    [(kind, wanted)] = part.items()
+    index = sampler.media.indices.get(_ATTACHED[kind])
+    if index is None:
         return None
-    item = sampler.pictures.nearest(scene, rng)
-    return Picture(scene, describe(scene), item) if scene_of(item) == scene else None
-
-
-def _sample(sampler: DialogueSampler, index: int, kind: Kind) -> Request:
-    *turns, answer = sampler(index, kind)
-    expected = tuple(
-        ExpectedMedium(
-            "image",
-            picture.scene.concept,
-            picture.scene.background if picture.background_named else None,
-        )
-        for picture in answer.pictures
-    )
-    reference = " ".join(part for part in answer.parts if isinstance(part, str))
-    return Request(f"sampled-{kind}-{index:03d}", kind, tuple(turns), expected, reference)
+    found = [
+        item
+        for item in index.items
+        if item.attributes.get("view", "whole") == "whole"
+        and wanted.items() <= asdict(index.scene_of(item)).items()
+    ]
+    if not found:
+        return None
+    item = rng.choice(found)
+    shown_type = {"scene": Picture, "sound": Recording, "clip": Clip}[kind]
+    return shown_type(index.scene_of(item), item.caption, item)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import lzma
 import tarfile
 import tempfile
+import zlib
 from pathlib import Path
 
 from nextgpt.sources import cache_dir
@@ -66,7 +68,7 @@ def _unpack(deb: Path, suffix: str, folder: Path) -> None:
                 if member.isfile() and member.name.endswith(suffix):
                     # The filter refuses paths that lead out of the folder.
                     archive.extract(member, folder, filter="data")
-    except tarfile.TarError as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
         raise ValueError(f"{deb}: its files cannot be unpacked ({error})") from error
 
 

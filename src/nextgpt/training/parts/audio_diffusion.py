@@ -69,6 +69,7 @@ class AudioDiffusionRecipe(DiffusionRecipe):
         block_out_channels: tuple[int, ...] = (64, 128, 160),
         learning_rate: float = 5e-4,
         min_snr_gamma: float = 5.0,
+        weight_floor: float = 0.5,
         unconditional_share: float = 0.1,
         sample_captions: tuple[str, ...] = (),
     ) -> None:
@@ -81,11 +82,19 @@ class AudioDiffusionRecipe(DiffusionRecipe):
             block_out_channels: Channels at each resolution.
             learning_rate: Peak learning rate.
             min_snr_gamma: Cap of the signal-to-noise ratio in the loss weight.
+            weight_floor: Least loss weight: what is decided in the first steps of a denoising, as
+                motion is, is learned where there is nearly nothing but noise.
             unconditional_share: Share of samples conditioned on the empty caption.
             sample_captions: Made into spectrograms at every validation.
         """
         super().__init__(
-            output, start_from, learning_rate, min_snr_gamma, unconditional_share, sample_captions
+            output,
+            start_from,
+            learning_rate,
+            min_snr_gamma,
+            weight_floor,
+            unconditional_share,
+            sample_captions,
         )
         self.block_out_channels = tuple(block_out_channels)
 

@@ -144,6 +144,7 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
         start_from: Path | None,
         learning_rate: float,
         min_snr_gamma: float,
+        weight_floor: float,
         unconditional_share: float,
         sample_captions: tuple[str, ...],
     ) -> None:
@@ -155,6 +156,7 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
         self.start_from = None if start_from is None else Path(start_from)
         self.learning_rate = learning_rate
         self.min_snr_gamma = min_snr_gamma
+        self.weight_floor = weight_floor
         self.unconditional_share = unconditional_share
         self.sample_captions = list(sample_captions)
         self.scheduler = DDIMScheduler(
@@ -213,7 +215,7 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
         predicted = self.predict(noisy, timesteps, conditioning)
         alphas = self.scheduler.alphas_cumprod[timesteps]
         snr = alphas / (1 - alphas)
-        weights = (snr.clamp_max(self.min_snr_gamma) / (snr + 1)).clamp_min(0.05)
+        weights = (snr.clamp_max(self.min_snr_gamma) / (snr + 1)).clamp_min(self.weight_floor)
         errors = functional.mse_loss(predicted, velocity, reduction="none").flatten(1).mean(dim=1)
         return weights * errors
 

@@ -67,6 +67,7 @@ class ImageDiffusionRecipe(DiffusionRecipe):
         block_out_channels: tuple[int, ...] = (64, 128, 192),
         learning_rate: float = 5e-4,
         min_snr_gamma: float = 5.0,
+        weight_floor: float = 0.05,
         unconditional_share: float = 0.1,
         sample_captions: tuple[str, ...] = (),
     ) -> None:
@@ -78,11 +79,19 @@ class ImageDiffusionRecipe(DiffusionRecipe):
             block_out_channels: Channels at each resolution.
             learning_rate: Peak learning rate.
             min_snr_gamma: Cap of the signal-to-noise ratio in the loss weight.
+            weight_floor: Least loss weight: what is decided in the first steps of a denoising, as
+                motion is, is learned where there is nearly nothing but noise.
             unconditional_share: Share of samples conditioned on the empty caption.
             sample_captions: Drawn into a picture at every validation.
         """
         super().__init__(
-            output, start_from, learning_rate, min_snr_gamma, unconditional_share, sample_captions
+            output,
+            start_from,
+            learning_rate,
+            min_snr_gamma,
+            weight_floor,
+            unconditional_share,
+            sample_captions,
         )
         self.block_out_channels = tuple(block_out_channels)
 

@@ -71,6 +71,7 @@ class VideoDiffusionRecipe(DiffusionRecipe):
         learning_rate: float = 6e-4,
         spatial_learning_rate: float = 1e-4,
         min_snr_gamma: float = 5.0,
+        weight_floor: float = 0.5,
         unconditional_share: float = 0.1,
         sample_captions: tuple[str, ...] = (),
     ) -> None:
@@ -83,11 +84,19 @@ class VideoDiffusionRecipe(DiffusionRecipe):
             learning_rate: Peak learning rate of the layers over time.
             spatial_learning_rate: Peak learning rate of the layers over pictures.
             min_snr_gamma: Cap of the signal-to-noise ratio in the loss weight.
+            weight_floor: Least loss weight: what is decided in the first steps of a denoising, as
+                motion is, is learned where there is nearly nothing but noise.
             unconditional_share: Share of samples conditioned on the empty caption.
             sample_captions: Made into film strips at every validation.
         """
         super().__init__(
-            output, start_from, learning_rate, min_snr_gamma, unconditional_share, sample_captions
+            output,
+            start_from,
+            learning_rate,
+            min_snr_gamma,
+            weight_floor,
+            unconditional_share,
+            sample_captions,
         )
         self.image_unet = Path(image_unet)
         self.spatial_learning_rate = spatial_learning_rate
@@ -167,6 +176,9 @@ def is_temporal(name: str) -> bool:
 
 def inflated(image_unet: Path) -> Any:
     """Build a 3D U-Net that treats every frame as the image U-Net does.
+
+    NOTE: diffusers takes ``attention_head_dim`` for the number of heads in 2D and for their width
+    in 3D, so the heads are cut otherwise unless both are equal; training sees to the rest.
 
     Args:
         image_unet: Directory of a ``UNet2DConditionModel``.

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from nextgpt.media.log_mel import (
@@ -121,6 +121,10 @@ class VocoderRecipe(lightning.LightningModule):
                 resblock_dilation_sizes=[[1, 3, 5], [1, 3, 5]],
             )
             self.vocoder = SpeechT5HifiGan(config)
+            for module in self.vocoder.modules():
+                # NOTE: its own initialisation gives a sound of amplitude 1e-8 to begin with.
+                if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
+                    module.reset_parameters()
             self.vocoder.mean.fill_(-0.3)
             self.vocoder.scale.fill_(0.5)
 
