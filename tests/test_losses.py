@@ -44,7 +44,7 @@ def test_cross_entropy_without_targets_is_zero_and_can_be_differentiated() -> No
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("mse", 25 / 4),  # mean over 4 components
+        ("mse", (25 / 4) / TARGET.square().mean()),  # mean over 4 components
         ("norm", 5 / 2),  # mean over 2 positions
         ("cosine", 1 / 2),  # the zero target counts as orthogonal, the other as equal
     ],
@@ -69,6 +69,15 @@ def test_only_the_cosine_ignores_length() -> None:
     losses = {kind: float(alignment_loss(3 * target, target, kind)) for kind in ("mse", "norm")}
     assert losses == {"mse": pytest.approx(4), "norm": pytest.approx(4)}
     assert float(alignment_loss(3 * target, target, "cosine")) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_mean_square_is_a_share_of_the_targets_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target, error = torch.randn(2, 3, 4, generator=generator), 0.1
+    losses = [
+        float(alignment_loss(scale * (1 + error) * target, scale * target)) for scale in (1, 20)
+    ]
+    assert losses == [pytest.approx(error**2, rel=1e-4)] * 2
 
 
 def test_an_unknown_kind_is_named() -> None:

@@ -25,7 +25,8 @@ def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "mse") -> T
     Args:
         conditioning: (B, L, C) from the output projection.
         target: (B, L, C) from the decoder's text encoder.
-        kind: ``mse`` (mean square), ``norm`` (Euclidean norm of each position, as the original
+        kind: ``mse`` (mean square, as a share of the target's own, so that decoders of every scale
+            weigh alike: a CLAP vector's is 1 / C, CLIP states' about 1), ``norm`` (Euclidean norm of each position, as the original
             system computes it) or ``cosine`` (one minus the cosine of each position).
 
     Returns:
@@ -37,7 +38,7 @@ def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "mse") -> T
     if conditioning.shape != target.shape:
         raise ValueError(f"conditioning {conditioning.shape} differs from target {target.shape}")
     if kind == "mse":
-        return functional.mse_loss(conditioning, target)
+        return functional.mse_loss(conditioning, target) / target.square().mean()
     if kind == "norm":
         return (conditioning - target).norm(dim=-1).mean()
     if kind == "cosine":

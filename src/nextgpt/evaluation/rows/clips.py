@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nextgpt.evaluation.metrics import Row, motion_named
@@ -14,7 +14,7 @@ from nextgpt.modality import Modality
 from nextgpt.world.motions import MOTIONS, NUM_FRAMES
 
 if TYPE_CHECKING:
-    from nextgpt.evaluation.runner import Evaluation
+    from nextgpt.evaluation.runner import Case, Evaluation
 
 NUM_WISHES = 120
 """Wishes for one clip, beside the requests."""
@@ -24,14 +24,14 @@ NUM_CAPTIONS = 160
 def rows(evaluation: Evaluation) -> Iterator[Row]:
     """All rows about clips that the model makes or watches."""
     if Modality.VIDEO in evaluation.made:
-        yield from generated(evaluation)
+        cases = evaluation.asked(Modality.VIDEO, "animate", NUM_WISHES)
+        yield from generated(evaluation, cases)
     if Modality.VIDEO in evaluation.read:
         yield captions(evaluation)
 
 
-def generated(evaluation: Evaluation) -> Iterator[Row]:
+def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     """Whether generated clips show the requested concept, and its motion."""
-    cases = evaluation.asked(Modality.VIDEO, "animate", NUM_WISHES)
     concepts, motions = [], []
     for case in cases:
         expected, seen, motion = case.expected, None, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from nextgpt.world.conversations import conversation_of
 
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
-    from nextgpt.evaluation.runner import Evaluation
+    from nextgpt.evaluation.runner import Case, Evaluation
 
 NUM_CAPTIONS = 160
 NUM_JUDGED = 400
@@ -35,7 +35,7 @@ FIRST_COMPARED = 10_000
 def rows(evaluation: Evaluation) -> Iterator[Row]:
     """All rows about pictures that the model makes or looks at."""
     if Modality.IMAGE in evaluation.made:
-        yield from generated(evaluation)
+        yield from generated(evaluation, evaluation.asked(Modality.IMAGE))
         yield judged_drawings(evaluation)
     if Modality.IMAGE in evaluation.read:
         yield captions(evaluation)
@@ -44,10 +44,9 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
         yield signals_against_text(evaluation)
 
 
-def generated(evaluation: Evaluation) -> Iterator[Row]:
+def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     """Whether generated pictures show the requested concept on the requested background."""
     concepts, backgrounds = [], []
-    cases = evaluation.asked(Modality.IMAGE)
     for case in cases:
         expected, seen, background = case.expected, None, None
         if isinstance(case.medium, Image):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ from nextgpt.world.synthesis import DURATION_S, SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
-    from nextgpt.evaluation.runner import Evaluation
+    from nextgpt.evaluation.runner import Case, Evaluation
 
 NUM_WISHES = 120
 """Wishes for one sound, beside the requests."""
@@ -29,15 +29,15 @@ NUM_JUDGED = 400
 def rows(evaluation: Evaluation) -> Iterator[Row]:
     """All rows about sounds that the model makes or listens to."""
     if Modality.AUDIO in evaluation.made:
-        yield from generated(evaluation)
+        cases = evaluation.asked(Modality.AUDIO, "sound", NUM_WISHES)
+        yield from generated(evaluation, cases)
         yield judged_recordings(evaluation)
     if Modality.AUDIO in evaluation.read:
         yield captions(evaluation)
 
 
-def generated(evaluation: Evaluation) -> Iterator[Row]:
+def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     """Whether generated sounds are of the requested instrument, and their pitch as requested."""
-    cases = evaluation.asked(Modality.AUDIO, "sound", NUM_WISHES)
     instruments, pitches, others = [], [], []
     for case in cases:
         expected, seen, waveform = case.expected, "nothing", None

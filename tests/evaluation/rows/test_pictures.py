@@ -1,0 +1,60 @@
+"""Rows about pictures: right ones count, missing ones are wrong."""
+
+from __future__ import annotations
+
+import PIL.Image
+import PIL.ImageDraw
+
+from nextgpt.evaluation.requests import ExpectedMedium
+from nextgpt.evaluation.rows import pictures
+from nextgpt.evaluation.runner import Case, Evaluation
+from nextgpt.media import Image
+from nextgpt.world.scenes import COLOURS
+
+
+def drawn(background: str) -> Image:
+    picture = PIL.Image.new("RGB", (64, 64), COLOURS[background])
+    PIL.ImageDraw.Draw(picture).ellipse([18, 14, 44, 52], (120, 70, 20))
+    return Image(picture)
+
+
+def case(concept: str, background: str | None, medium: Image | None) -> Case:
+    return Case(ExpectedMedium("image", concept, background), medium, "Here you are.")
+
+
+def test_the_background_counts_where_the_user_named_it(measured: Evaluation) -> None:
+    cases = [
+        case("cat", "red", drawn("red")),
+        case("cat", "blue", drawn("red")),
+        case("cat", None, drawn("red")),
+    ]
+    concepts, backgrounds = pictures.generated(measured, cases)
+    assert (backgrounds.hits, backgrounds.count) == (1, 2)
+    assert concepts.count == 3
+
+
+def test_a_picture_is_right_when_the_judge_sees_the_concept(measured: Evaluation) -> None:
+    picture = drawn("green")
+    seen = measured.judge.concepts_in([picture.pil])[0]
+    other = "cat" if seen != "cat" else "dog"
+    cases = [case(name, None, picture) for name in (seen, other)]
+    measured.samples["pictures"].clear()
+    concepts, _ = pictures.generated(measured, cases)
+    assert (concepts.hits, concepts.count) == (1, 2)
+    assert [sample.is_right for sample in measured.samples["pictures"]] == [True, False]
+
+
+def test_a_missing_picture_is_wrong(measured: Evaluation) -> None:
+    concepts, backgrounds = pictures.generated(measured, [case("cat", "red", None)])
+    assert (concepts.hits, concepts.count) == (0, 1)
+    assert (backgrounds.hits, backgrounds.count) == (0, 1)
+
+
+def test_no_row_has_more_cases_than_the_limit(measured: Evaluation) -> None:
+    assert pictures.judged_drawings(measured).count == measured.limit
+    assert pictures.captions(measured).count == measured.limit
+    assert pictures.signals_against_text(measured).count == measured.limit
+
+
+def test_captions_of_a_random_chain_name_nothing(measured: Evaluation) -> None:
+    assert pictures.captions(measured).hits == 0
