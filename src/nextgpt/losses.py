@@ -26,8 +26,9 @@ def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "mse") -> T
         conditioning: (B, L, C) from the output projection.
         target: (B, L, C) from the decoder's text encoder.
         kind: ``mse`` (mean square, as a share of the target's own, so that decoders of every scale
-            weigh alike: a CLAP vector's is 1 / C, CLIP states' about 1), ``norm`` (Euclidean norm of each position, as the original
-            system computes it) or ``cosine`` (one minus the cosine of each position).
+            weigh alike: a CLAP vector's is 1 / C, CLIP states' about 1), ``norm`` (Euclidean norm
+            of each position, as the original system computes it) or ``cosine`` (one minus the
+            cosine of each position).
 
     Returns:
         Scalar.

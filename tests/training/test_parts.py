@@ -11,6 +11,8 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from diffusers import AudioLDMPipeline
+from safetensors.torch import load_file
 
 from nextgpt.data.manifest import write_manifest
 from nextgpt.decoders import AudioDecoder, VideoDecoder
@@ -165,6 +167,13 @@ def test_an_audio_pipeline_is_trained_and_opens(
         AudioDiffusionRecipe(audio, None, WIDTHS, sample_captions=captions),
         SoundLatents(audio, world, 2.56, 4),
     )
+    # Weights are stored as float16 and read back as float32, by every library.
+    for name in ("text_encoder", "vocoder"):
+        stored = load_file(audio / name / "model.safetensors").values()
+        assert {value.dtype for value in stored if value.is_floating_point()} == {torch.float16}
+    opened = AudioLDMPipeline.from_pretrained(audio)
+    parts = (opened.unet, opened.vae, opened.text_encoder, opened.vocoder)
+    assert {part.dtype for part in parts} == {torch.float32}
     decoder = AudioDecoder(str(audio), num_inference_steps=2)
     # What the recipe conditioned on is what the decoder conditions on.
     recipe_data = SoundLatents(audio, world, 2.56, 4)

@@ -19,6 +19,7 @@ from nextgpt.data.manifest import Item
 from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
 from nextgpt.training.parts.media import world_items
+from nextgpt.training.parts.saving import WEIGHTS, halve
 from nextgpt.training.schedule import adamw_with_cosine
 
 logger = logging.getLogger(__name__)
@@ -259,11 +260,12 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
     def on_train_end(self) -> None:
         """Write the pipeline (with averaged weights, where the averager ran)."""
         pipeline = self.pipeline()
-        # NOTE: diffusers reads float16 files back as float32; transformers keeps their type, and
-        # a pipeline of mixed types does not run.
         pipeline.unet.half()
         pipeline.vae.half()
         self.save(pipeline)
+        for weights in self.output.glob(f"*/{WEIGHTS}"):
+            if not weights.parent.is_symlink():
+                halve(weights.parent)
 
     def save(self, pipeline: Any) -> None:
         """Write the pipeline's directory."""

@@ -18,6 +18,7 @@ from nextgpt import sources
 from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
 from nextgpt.training.parts.media import world_items
+from nextgpt.training.parts.saving import halve
 from nextgpt.training.schedule import adamw_with_cosine
 
 MINILM = (
@@ -264,3 +265,4 @@ class TextEncoderRecipe(lightning.LightningModule):
         """Write the tokenizer and the encoder."""
         self.tokenizer.save_pretrained(self.output / "tokenizer")
         self.text_encoder.save_pretrained(self.output / "text_encoder")
+        halve(self.output / "text_encoder")

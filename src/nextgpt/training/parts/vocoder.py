@@ -16,6 +16,7 @@ from nextgpt.media.log_mel import (
     log_mel,
     mel_power,
 )
+from nextgpt.training.parts.saving import halve
 from nextgpt.training.schedule import adamw_with_cosine
 
 RESOLUTIONS = ((256, 64), (512, 128), (1024, 256), (2048, 512))
@@ -161,3 +162,4 @@ class VocoderRecipe(lightning.LightningModule):
     def on_train_end(self) -> None:
         """Write the directory."""
         self.vocoder.save_pretrained(self.output)
+        halve(self.output)
