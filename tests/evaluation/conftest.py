@@ -30,7 +30,7 @@ from nextgpt.world.synthesis import SAMPLE_RATE_HZ, perform
 if TYPE_CHECKING:
     from conftest import TinyParts
 
-LIMIT = 6
+LIMIT = 4
 NUM_CLIPS = 10
 
 

@@ -218,7 +218,7 @@ def load_or_train(
         state = {name: value.contiguous() for name, value in network.state_dict().items()}
         save_file(state, partial)
         partial.rename(path)
-        (folder / LAST).unlink()
+        (folder / LAST).unlink(missing_ok=True)
     network.load_state_dict(load_file(path))
 
 

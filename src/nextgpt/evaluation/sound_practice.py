@@ -50,8 +50,8 @@ NUM_FFT = 3 << 14
 class PracticeSounds(Dataset):
     """Log-mel spectrograms and their programs; each comes from its index alone.
 
-    In turn any program of the synthesiser, one of the world's instruments played by it, and one as a
-    formula.
+    In turn any program of the synthesiser, one of the world's instruments played by it, and one of
+    them as a formula.
 
     Args:
         synthesiser: Plays them.
@@ -111,10 +111,11 @@ def practice_sound(program: int, synthesiser: Synthesiser, rng: random.Random) -
     rise = rng.choice((-3, 0, 0, 3))
     key = (SOUNDS[name].centre if name else CENTRE) + rng.choice((-12, 0, 0, 12))
     key += rng.randint(-5, 5) - round(rise * (count - 1) / 2)
-    velocity, start_s = rng.randint(65, 120), rng.uniform(0, 0.15)
+    velocity, start_s, manner = rng.randint(65, 120), rng.uniform(0, 0.15), rng.getrandbits(32)
     waveform = np.zeros(NUM_SAMPLES)
     for number in range(count):
-        note = _note(program, key, velocity + rng.randint(-8, 7), duration_s, synthesiser, rng)
+        loud = velocity + rng.randint(-8, 7)
+        note = _note(program, key, loud, duration_s, synthesiser, random.Random(manner))
         start = round((start_s + number * step_s) * SAMPLE_RATE_HZ)
         length = max(0, min(len(note), NUM_SAMPLES - start))
         waveform[start : start + length] += note[:length]
