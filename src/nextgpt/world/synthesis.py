@@ -121,8 +121,6 @@ def keys_of(scene: SoundScene, rng: random.Random) -> list[int]:
     sound, count = SOUNDS[scene.sound], scene.count or 1
     octave = {"low": -_OCTAVE, "high": _OCTAVE, None: 0}[scene.register]
     centre = sound.centre + octave + rng.randint(-2, 2)
-    if not sound.pitched:
-        return [centre] * count
     if scene.contour is None:
         return [centre] * count
     steps = [rng.randint(2, 4) for _ in range(count - 1)]
