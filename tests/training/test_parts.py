@@ -109,10 +109,10 @@ def test_image_and_video_pipelines_are_trained_and_open(
     fit(AutoencoderRecipe(image / "vae", width=16, crop=16), PictureData(world, 32, 4))
     captions = ("a dog on a blue background",)
     pictures = PictureLatents(image, world, 32, 4)
-    fit(ImageDiffusionRecipe(image, None, WIDTHS, sample_captions=captions), pictures)
+    fit(ImageDiffusionRecipe(image, WIDTHS, sample_captions=captions), pictures)
     assert list((tmp_path / "run").glob("samples-*.png"))
     fit(
-        VideoDiffusionRecipe(video, None, image / "unet", sample_captions=captions),
+        VideoDiffusionRecipe(video, image / "unet", sample_captions=captions),
         ClipLatents(image, world, 32, 8, 2),
     )
     for name in ("vae", "text_encoder", "tokenizer"):
@@ -122,7 +122,7 @@ def test_image_and_video_pipelines_are_trained_and_open(
     clip = decoder.decode(conditioning, torch.Generator().manual_seed(0))[0]
     assert clip.frames(8).shape == (8, 32, 32, 3)
     # Going on from what was written starts with its weights.
-    recipe = VideoDiffusionRecipe(tmp_path / "second", video / "unet", image / "unet")
+    recipe = VideoDiffusionRecipe(tmp_path / "second", image / "unet", start_from=video / "unet")
     fit(recipe, ClipLatents(image, world, 32, 8, 2), steps=1)
     assert (tmp_path / "second" / "unet").is_dir()
 
@@ -164,7 +164,7 @@ def test_an_audio_pipeline_is_trained_and_opens(
     fit(VocoderRecipe(audio / "vocoder", width=16), WaveformData(world, 2.56, 4))
     captions = ("a dog barking", "a piano playing one note")
     fit(
-        AudioDiffusionRecipe(audio, None, WIDTHS, sample_captions=captions),
+        AudioDiffusionRecipe(audio, WIDTHS, sample_captions=captions),
         SoundLatents(audio, world, 2.56, 4),
     )
     # Weights are stored as float16 and read back as float32, by every library.

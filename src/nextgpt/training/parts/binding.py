@@ -294,16 +294,30 @@ class AddedSideRecipe(BindingRecipe):
 
     def __init__(
         self,
-        encoder: Path,
-        output: Path,
-        similarity_scale: float,
-        probe_weight: float,
-        learning_rate: float,
-        weight_decay: float,
+        encoder: Path = Path("checkpoints/micro/encoder"),
+        output: Path = Path("checkpoints/micro/encoder"),
+        hidden_dim: int = 256,
+        dropout: float = 0.3,
+        similarity_scale: float = 20.0,
+        probe_weight: float = 0.5,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
     ) -> None:
-        """Keep the settings; the network is built when the data are known."""
+        """Describe the side; it is built when the data are known.
+
+        Args:
+            encoder: The part that the side joins.
+            output: Directory that receives the part with the side.
+            hidden_dim: Width between the head's layers.
+            dropout: Share of values the head drops in training.
+            similarity_scale: Factor of cosines before the softmax, the inverse of a temperature.
+            probe_weight: Weight of each probe's loss.
+            learning_rate: Peak learning rate.
+            weight_decay: Weight decay of all weights.
+        """
         super().__init__(output, similarity_scale, probe_weight, learning_rate, weight_decay)
         self.encoder = Path(encoder)
+        self.side_config = {"head": {"hidden_dim": hidden_dim, "dropout": dropout}}
 
     def part(self, embed_dim: int) -> MicroBindEncoder:
         """Put the trained side beside the others of the part, or in the place of an earlier one."""

@@ -71,34 +71,6 @@ class ClipBindingData(BindingData):
 class ClipBindingRecipe(AddedSideRecipe):
     """The head of the video side."""
 
-    def __init__(
-        self,
-        encoder: Path = Path("checkpoints/micro/encoder"),
-        output: Path = Path("checkpoints/micro/encoder"),
-        hidden_dim: int = 256,
-        dropout: float = 0.3,
-        similarity_scale: float = 20.0,
-        probe_weight: float = 0.5,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.05,
-    ) -> None:
-        """Describe the head; it is built when the data are known.
-
-        Args:
-            encoder: The part that the side joins.
-            output: Directory that receives the part with the side.
-            hidden_dim: Width between the head's layers.
-            dropout: Share of values the head drops in training.
-            similarity_scale: Factor of cosines before the softmax, the inverse of a temperature.
-            probe_weight: Weight of each probe's loss.
-            learning_rate: Peak learning rate.
-            weight_decay: Weight decay of all weights.
-        """
-        super().__init__(
-            encoder, output, similarity_scale, probe_weight, learning_rate, weight_decay
-        )
-        self.side_config = {"head": {"hidden_dim": hidden_dim, "dropout": dropout}}
-
     def build_network(self, embed_dim: int) -> nn.Module:
         """Build the head."""
         input_dim = self.data.datasets["train"].tensors[0].shape[1]

@@ -142,14 +142,25 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
     def __init__(
         self,
         output: Path,
-        start_from: Path | None,
-        learning_rate: float,
-        min_snr_gamma: float,
-        weight_floor: float,
-        unconditional_share: float,
-        sample_captions: tuple[str, ...],
+        start_from: Path | None = None,
+        learning_rate: float = 5e-4,
+        min_snr_gamma: float = 5.0,
+        weight_floor: float = 0.5,
+        unconditional_share: float = 0.1,
+        sample_captions: tuple[str, ...] = (),
     ) -> None:
-        """Keep the settings; the U-Net is built when the sizes of the data are known."""
+        """Keep the settings; the U-Net is built when the sizes of the data are known.
+
+        Args:
+            output: Directory of the pipeline; its parts but U-Net and scheduler are there.
+            start_from: Directory of a U-Net to go on from.
+            learning_rate: Peak learning rate.
+            min_snr_gamma: Cap of the signal-to-noise ratio in the loss weight.
+            weight_floor: Least loss weight: what is decided in the first steps of a denoising, as
+                motion is, is learned where there is nearly nothing but noise.
+            unconditional_share: Share of samples conditioned on the empty caption.
+            sample_captions: Made into media at every validation.
+        """
         super().__init__()
         from diffusers import DDIMScheduler
 

@@ -63,36 +63,17 @@ class ImageDiffusionRecipe(DiffusionRecipe):
     def __init__(
         self,
         output: Path = Path("checkpoints/micro/image"),
-        start_from: Path | None = None,
         block_out_channels: tuple[int, ...] = (64, 128, 192),
-        learning_rate: float = 5e-4,
-        min_snr_gamma: float = 5.0,
-        weight_floor: float = 0.05,
-        unconditional_share: float = 0.1,
-        sample_captions: tuple[str, ...] = (),
+        **kwargs: Any,
     ) -> None:
         """Describe the U-Net; it is built when the sizes of latents and conditioning are known.
 
         Args:
-            output: Directory of the pipeline; ``vae``, ``text_encoder``, ``tokenizer`` are there.
-            start_from: Directory of a U-Net to go on from.
+            output: Directory of the pipeline; its parts but U-Net and scheduler are there.
             block_out_channels: Channels at each resolution.
-            learning_rate: Peak learning rate.
-            min_snr_gamma: Cap of the signal-to-noise ratio in the loss weight.
-            weight_floor: Least loss weight: what is decided in the first steps of a denoising, as
-                motion is, is learned where there is nearly nothing but noise.
-            unconditional_share: Share of samples conditioned on the empty caption.
-            sample_captions: Drawn into a picture at every validation.
+            kwargs: As in `DiffusionRecipe`.
         """
-        super().__init__(
-            output,
-            start_from,
-            learning_rate,
-            min_snr_gamma,
-            weight_floor,
-            unconditional_share,
-            sample_captions,
-        )
+        super().__init__(output, **kwargs)
         self.block_out_channels = tuple(block_out_channels)
 
     def build_unet(self, latent: Tensor, conditioning: Tensor) -> nn.Module:

@@ -66,38 +66,20 @@ class VideoDiffusionRecipe(DiffusionRecipe):
     def __init__(
         self,
         output: Path = Path("checkpoints/micro/video"),
-        start_from: Path | None = None,
         image_unet: Path = Path("checkpoints/micro/image/unet"),
-        learning_rate: float = 6e-4,
         spatial_learning_rate: float = 1e-4,
-        min_snr_gamma: float = 5.0,
-        weight_floor: float = 0.5,
-        unconditional_share: float = 0.1,
-        sample_captions: tuple[str, ...] = (),
+        **kwargs: Any,
     ) -> None:
         """Describe the U-Net; it is built when the sizes of latents and conditioning are known.
 
         Args:
             output: Directory of the pipeline; what it shares with the image decoder's is linked.
-            start_from: Directory of a 3D U-Net to go on from.
-            image_unet: Directory of the image U-Net to begin with otherwise.
-            learning_rate: Peak learning rate of the layers over time.
-            spatial_learning_rate: Peak learning rate of the layers over pictures.
-            min_snr_gamma: Cap of the signal-to-noise ratio in the loss weight.
-            weight_floor: Least loss weight: what is decided in the first steps of a denoising, as
-                motion is, is learned where there is nearly nothing but noise.
-            unconditional_share: Share of samples conditioned on the empty caption.
-            sample_captions: Made into film strips at every validation.
+            image_unet: Directory of the image U-Net to begin with, unless there is ``start_from``.
+            spatial_learning_rate: Peak learning rate of the layers over pictures; the learning
+                rate is that of the layers over time.
+            kwargs: As in `DiffusionRecipe`.
         """
-        super().__init__(
-            output,
-            start_from,
-            learning_rate,
-            min_snr_gamma,
-            weight_floor,
-            unconditional_share,
-            sample_captions,
-        )
+        super().__init__(output, **kwargs)
         self.image_unet = Path(image_unet)
         self.spatial_learning_rate = spatial_learning_rate
 
