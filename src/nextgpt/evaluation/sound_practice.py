@@ -1,4 +1,4 @@
-"""What the judge of sounds practises on: one soundfont, varied, and instruments as formulas."""
+"""What the judge of sounds practises on: one soundfont, varied."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from nextgpt.evaluation.sound_models import MODELS, modelled_note
-from nextgpt.media.log_mel import log_mel
+from nextgpt.evaluation.music_trunk import log_power
 from nextgpt.world.sounds import INSTRUMENTS, SOUNDS
 from nextgpt.world.synthesis import NUM_SAMPLES, SAMPLE_RATE_HZ, Synthesiser
 
@@ -37,10 +36,8 @@ INSTRUMENT_OF: dict[int, str] = {
     for program in (*SOUNDS[name].programs, *ALLIED.get(name, ()))
 }
 
-NEPERS, MIDDLE = 8.8, -3.0
-"""Nepers of power that one unit of ``log_mel`` stands for, and those it gives as 0."""
-SILENCE = -11.5
-"""Nepers below which ``log_mel`` hears nothing."""
+LOUDEST = 80
+"""Loudest bins of a spectrogram whose mean is its level."""
 
 STEPS_S = (0.2, 0.36, 0.58)
 LOUDNESS = 0.12
@@ -48,10 +45,9 @@ NUM_FFT = 3 << 14
 
 
 class PracticeSounds(Dataset):
-    """Log-mel spectrograms and their programs; each comes from its index alone.
+    """Spectrograms and their programs; each comes from its index alone.
 
-    In turn any program of the synthesiser, one of the world's instruments played by it, and one of
-    them as a formula.
+    In turn any program of the synthesiser, and one of the world's instruments.
 
     Args:
         synthesiser: Plays them.
@@ -69,32 +65,14 @@ class PracticeSounds(Dataset):
         return self.num_sounds
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One sound, (64, 128) float16 as ``log_mel`` scales it, and its program."""
+        """One sound, float16 as ``log_power`` gives it, and its program."""
         rng = random.Random(f"{self.seed}/{index}")
-        turn, kind = divmod(index, 3)
+        turn, of_world = divmod(index, 2)
         program = turn % NUM_PROGRAMS
-        if kind:
+        if of_world:
             program = rng.choice(SOUNDS[INSTRUMENTS[turn % len(INSTRUMENTS)]].programs)
-        synthesiser = Formulas(rng.getrandbits(32)) if kind == 2 else self.synthesiser
-        waveform = practice_sound(program, synthesiser, rng)
-        return log_mel(torch.from_numpy(waveform)[None])[0].half(), program
-
-
-class Formulas:
-    """Plays the world's instruments as formulas, all notes on one specimen.
-
-    Args:
-        specimen: Another number gives another instrument of the kind.
-    """
-
-    def __init__(self, specimen: int) -> None:
-        self.specimen = specimen
-
-    def note(self, program: int, key: int, velocity: int, duration_s: float) -> np.ndarray:
-        """Play one note, its release included: (T,) at SAMPLE_RATE_HZ."""
-        rng = random.Random(self.specimen)
-        model = MODELS[INSTRUMENT_OF[program]]
-        return modelled_note(model, key, duration_s, rng.uniform(0.05, 0.25), rng)
+        waveform = practice_sound(program, self.synthesiser, rng)
+        return log_power(torch.from_numpy(waveform)[None])[0].half(), program
 
 
 def practice_sound(program: int, synthesiser: Synthesiser, rng: random.Random) -> np.ndarray:
@@ -181,17 +159,16 @@ def _resounding(waveform: np.ndarray, rng: random.Random) -> np.ndarray:
     return np.fft.irfft(spectrum)[: len(waveform)]
 
 
-def varied(log_mels: Tensor) -> Tensor:
+def varied(log_powers: Tensor) -> Tensor:
     """Change spectrograms at random as microphones, noise and generators may.
 
     Args:
-        log_mels: (B, M, T) as ``log_mel`` scales them.
+        log_powers: (B, M, T) nepers.
 
     Returns:
         The same shape and scale.
     """
-    count, bands, frames = log_mels.shape
-    nepers = log_mels * NEPERS + MIDDLE
+    count, bands, _ = log_powers.shape
     # The tone: a tilt, broad and narrow bends, and the upper end cut off.
     axis = torch.linspace(-1, 1, bands)
     tone = (
@@ -199,18 +176,20 @@ def varied(log_mels: Tensor) -> Tensor:
     )
     edge, steepness = 0.7 * torch.rand(count, 1), 20 + 60 * torch.rand(count, 1)
     cut = steepness * (axis / 2 - edge).clamp(min=0) * (torch.rand(count, 1) < 0.3)
-    power = (nepers + (tone - cut)[..., None]).exp()
-    if torch.rand(()) < 0.5:
-        power = functional.avg_pool2d(power, (3, 1), 1, (1, 0))
+    power = (log_powers + (tone - cut)[..., None]).exp()
     # Noise of any colour, the louder the rarer.
-    loudness = (SILENCE + 7 * torch.rand(count, 1)).exp() * (torch.rand(count, 1) < 0.6)
+    loudness = level(power.log()).exp() * (6 * torch.rand(count) - 13).exp()
+    loudness = loudness[:, None] * (torch.rand(count, 1) < 0.6)
     noise = loudness * (1.5 * torch.randn(count, 1) * axis).exp()
     power = power + noise[..., None] * 2 * torch.rand_like(power)
-    # What a generator gets wrong from bin to bin, and another level.
+    # What a generator gets wrong from bin to bin.
     grain = 0.4 * torch.rand(count, 1, 1).square() * torch.randn_like(power)
-    changed = power.clamp(min=1e-5).log() + grain + torch.randn(count, 1, 1)
-    shift = int(torch.randint(-12, 13, ()))
-    return (changed.roll(shift, dims=2).clamp(min=SILENCE) - MIDDLE) / NEPERS
+    return (power.log() + grain).roll(int(torch.randint(-12, 13, ())), dims=2)
+
+
+def level(log_powers: Tensor) -> Tensor:
+    """Return how loud spectrograms (B, M, T) are, (B,) nepers."""
+    return log_powers.flatten(1).topk(LOUDEST, dim=1).values.mean(dim=1)
 
 
 def _bends(count: int, bands: int, num_knots: int, strength: float) -> Tensor:

@@ -212,7 +212,16 @@ PART_SOURCES: tuple[PinnedSource, ...] = (
         "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
         "Apache-2.0",
         "judge",
-        "EfficientNet-lite1, the judge's trunk",
+        "EfficientNet-lite1, trunk of the judge of pictures",
+    ),
+    PinnedSource(
+        "pypi",
+        "musicnn",
+        "0.1.0",
+        "f38a4890c648c1ddbb141c5d96d2b0a8cfcd36746002d896989f7b88beb65cfa",
+        "ISC",
+        "judge",
+        "a network that tags music, trunk of the judge of sounds",
     ),
 )
 
@@ -222,6 +231,12 @@ SOURCES: tuple[PinnedSource, ...] = (
     *PART_SOURCES,
 )
 """Every package fetched, in the order NOTICE lists them."""
+
+
+def part_source(package: str) -> str:
+    """Return where a package of PART_SOURCES comes from, as ``resolve`` takes it."""
+    source = next(source for source in PART_SOURCES if source.package == package)
+    return f"pypi:{source.package}=={source.version}#sha256={source.sha256}"
 
 
 def open_icon_sets(artists: Iterable[str], archives: Path | None = None) -> dict[str, IconSet]:
