@@ -17,6 +17,8 @@ from torch.nn import functional
 SOURCE_FILE = "musicnn/MTT_vgg/.data-00000-of-00001"
 WIDTH = 128
 NUM_LAYERS = 5
+WIDTHS = (1, *[WIDTH] * NUM_LAYERS)
+"""Channels of the input and behind each layer."""
 NUM_TAGS = 50
 NUM_FFT, HOP_SAMPLES, NUM_BANDS = 512, 256, 96
 SAMPLE_RATE_HZ = 16_000
@@ -30,10 +32,9 @@ class MusicTrunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (1, *[WIDTH] * NUM_LAYERS)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width, eps=1e-3) for width in widths)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width, eps=1e-3) for width in WIDTHS)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(width, WIDTH, 3, padding=1) for width in widths[:-1]
+            nn.Conv2d(width, WIDTH, 3, padding=1) for width in WIDTHS[:-1]
         )
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -59,17 +60,16 @@ class MusicTrunk(nn.Module):
             return values[start : start + size].reshape(shape)
 
         state = {}
-        for index, convolution in enumerate(self.convolutions):
+        for index, width in enumerate(WIDTHS[:-1]):
             name = f"convolutions.{index}"
             state[f"{name}.bias"] = take(WIDTH)
-            kernel = take(3, 3, convolution.in_channels, WIDTH)
-            state[f"{name}.weight"] = kernel.permute(3, 2, 0, 1)
-        for index, norm in enumerate(self.norms):
+            state[f"{name}.weight"] = take(3, 3, width, WIDTH).permute(3, 2, 0, 1)
+        for index, width in enumerate(WIDTHS):
             name = f"norms.{index}"
-            state[f"{name}.bias"] = take(norm.num_features)
-            state[f"{name}.weight"] = take(norm.num_features)
-            state[f"{name}.running_mean"] = take(norm.num_features, trained=False)
-            state[f"{name}.running_var"] = take(norm.num_features, trained=False)
+            state[f"{name}.bias"] = take(width)
+            state[f"{name}.weight"] = take(width)
+            state[f"{name}.running_mean"] = take(width, trained=False)
+            state[f"{name}.running_var"] = take(width, trained=False)
             state[f"{name}.num_batches_tracked"] = torch.tensor(0)
         self.load_state_dict(state)
 
@@ -113,8 +113,8 @@ def _filters() -> Tensor:
 
 
 def _num_values() -> int:
-    convolutions = 3 * sum(WIDTH + 9 * WIDTH * c for c in (1, *[WIDTH] * (NUM_LAYERS - 1)))
-    norms = 8 * (1 + WIDTH * NUM_LAYERS)
+    convolutions = 3 * sum(WIDTH + 9 * WIDTH * width for width in WIDTHS[:-1])
+    norms = 8 * sum(WIDTHS)
     powers_of_adam = 2
     classifier = 3 * (NUM_TAGS + 2 * WIDTH * NUM_TAGS)
     return convolutions + norms + powers_of_adam + classifier

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nextgpt.evaluation import music_trunk, sound_practice
+from nextgpt.evaluation import sound_practice
 from nextgpt.evaluation.judge import (
     BATCH_SIZE,
     LABEL_SMOOTHING,
@@ -99,8 +99,8 @@ class SoundJudgeNetwork(PractisingNetwork):
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """Let the trunk, which has learned before, learn more slowly."""
-        parts = {"trunk": [self.trunk], "classifier": [self.norm, self.classifier]}
-        return [(part, LEARNING_RATES[name]) for name, group in parts.items() for part in group]
+        trunk, classifier = LEARNING_RATES["trunk"], LEARNING_RATES["classifier"]
+        return [(self.trunk, trunk), (self.norm, classifier), (self.classifier, classifier)]
 
 
 class SoundJudge:
@@ -151,8 +151,8 @@ def _programs(instrument: str) -> list[int]:
 def recipe_hash() -> str:
     """Hash everything that decides what the trained judge is."""
     recipe = [
-        *(TRUNK, NUM_SOUNDS, NUM_STEPS, BATCH_SIZE, LEARNING_RATES, LABEL_SMOOTHING, SEED),
-        *(FIXED_LAYERS, LEVEL, MEDIA_SOURCES[SOUNDFONT].sha256),
-        *(inspect.getsource(module) for module in (sound_practice, music_trunk)),
+        *(part_source(TRUNK), FIXED_LAYERS, LEVEL, MEDIA_SOURCES[SOUNDFONT].sha256),
+        *(NUM_SOUNDS, NUM_STEPS, BATCH_SIZE, LEARNING_RATES, LABEL_SMOOTHING, SEED),
+        inspect.getsource(sound_practice),
     ]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]

@@ -95,7 +95,7 @@ class MotionScene:
 
     def __post_init__(self) -> None:
         """Refuse what no clip shows."""
-        known = {
+        known: dict[str, list[str | None]] = {
             "concept": list(CONCEPTS),
             "background": list(COLOURS),
             "motion": [*MOTIONS, *([OWN] if self.concept in LOOPS else [])],

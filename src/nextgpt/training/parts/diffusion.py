@@ -137,6 +137,7 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
     (min-SNR, here for velocity: weight min(SNR, gamma) / (SNR + 1)).
     """
 
+    unet: Any
     unconditional: Tensor
 
     def __init__(

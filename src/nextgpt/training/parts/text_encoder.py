@@ -152,6 +152,8 @@ class TextEncoderRecipe(lightning.LightningModule):
 
     PADDING: ClassVar[str] = END
 
+    text_encoder: Any
+
     def __init__(
         self,
         output: Path = Path("checkpoints/micro/image"),
@@ -209,7 +211,7 @@ class TextEncoderRecipe(lightning.LightningModule):
         self.head = nn.Linear(self.text_encoder.config.hidden_size, data.embeddings.shape[1])
         self.logit_scale = nn.Parameter(torch.tensor(3.0))
 
-    def _load_text_encoder(self, folder: Path) -> nn.Module:
+    def _load_text_encoder(self, folder: Path) -> Any:
         from transformers import CLIPTextModel
 
         return CLIPTextModel.from_pretrained(folder)
