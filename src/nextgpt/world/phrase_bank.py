@@ -16,6 +16,7 @@ from importlib import resources
 from string import Formatter
 from typing import Any, Literal
 
+from nextgpt.modality import Modality
 from nextgpt.world.scenes import trained_backgrounds
 
 BankName = Literal["train", "held_out"]
@@ -23,6 +24,10 @@ QuestionAndAnswer = tuple[str, str]
 
 TYPO_PROBABILITY = 0.04
 OPENER_PROBABILITY = 0.05
+
+WISH_SECTIONS = {"draw": Modality.IMAGE, "sound": Modality.AUDIO, "animate": Modality.VIDEO}
+"""Sections of the wishes for one medium."""
+NUM_REPEATED = 4
 
 _BANK_PARTS = ("", "_sounds", "_clips", "_mixed")
 
@@ -125,6 +130,7 @@ def load_bank(name: BankName) -> PhraseBank:
     for part in _BANK_PARTS:
         content |= _read(f"{name}{part}.toml")
     content.pop("words", None)
+    _add_framed_wishes(content)
     chat, outside = _read("chat.toml"), _read("outside.toml")
     return PhraseBank(
         name=name,
@@ -145,6 +151,22 @@ def load_bank(name: BankName) -> PhraseBank:
         outside_clips=_lines(outside["clips"][name]),
         outside_requests=_pairs(outside["other"][name]),
     )
+
+
+def _add_framed_wishes(content: dict[str, Any]) -> None:
+    """Put every clause and noun for a medium into every frame of a bank, if it has frames.
+
+    The wishes that stand by themselves are repeated, so that they stay about as frequent.
+    """
+    frames = content.pop("frames", {})
+    for section, modality in WISH_SECTIONS.items() if frames else ():
+        framed = [
+            frame.replace("{it}", thing)
+            for form, block in frames.items()
+            for thing in dict.fromkeys(_lines(content[f"{form}_{modality}"]))
+            for frame in _lines(block)
+        ]
+        content[section] = "\n".join([content[section]] * NUM_REPEATED + framed)
 
 
 @cache

@@ -92,7 +92,8 @@ class TextTalk:
                 return self.rng.choice(self.bank.outside_requests)
             case "picture":
                 thing = self.rng.choice(self.bank.outside)
-                return self.refused("outside", "outside", thing, "outside")
+                section = self.rng.choice(("outside", "draw"))
+                return self.refused(section, "outside", thing, "outside", "scene")
             case "sound":
                 thing = self.rng.choice(self.bank.outside_sounds)
                 return self.refused("sound", "outside_sound", thing, "sound", "source")
