@@ -159,6 +159,17 @@ def test_a_saved_adapter_gives_the_same_scores(folder: Path, tmp_path: Path) -> 
     assert other.lora_options == LORA
 
 
+def test_an_adapter_is_saved_in_the_same_bytes_every_time(folder: Path, tmp_path: Path) -> None:
+    names = ["v_proj", "q_proj", "o_proj", "k_proj"]
+    for number, order in enumerate((names, names[::-1])):
+        model = loaded(folder, lora=LoraOptions(rank=2, target_modules=order))
+        model.add_lora()
+        model.save_lora(tmp_path / str(number))
+    first, second = (tmp_path / name / "adapter_config.json" for name in ("0", "1"))
+    assert first.read_bytes() == second.read_bytes()
+    assert json.loads(first.read_text())["target_modules"] == sorted(names)
+
+
 def test_peft_reads_a_saved_adapter_without_nextgpt(tiny: TinyParts, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

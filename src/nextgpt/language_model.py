@@ -156,6 +156,9 @@ class LanguageModel(nn.Module):
         from safetensors.torch import load_file, save_file
 
         assert self._peft is not None
+        options = self._peft.peft_config["default"]
+        # NOTE: peft keeps a set, which is written in another order every time.
+        options.target_modules = sorted(options.target_modules)
         self._peft.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink()  # NOTE: peft's model card says nothing of this model.
         file = folder / "adapter_model.safetensors"
