@@ -124,7 +124,7 @@ class SoundJudge:
         network = SoundJudgeNetwork()
 
         def practice() -> PracticeSounds:
-            logger.info("training the judge of sounds (once, about six minutes)")
+            logger.info("training the judge of sounds (once, about ten minutes)")
             network.trunk.load(resolve(part_source(TRUNK)))
             deb = MEDIA_SOURCES[SOUNDFONT].fetch(archives)
             return PracticeSounds(Soundfont(debian_file(deb, ".sf2")), NUM_SOUNDS, SEED)
