@@ -20,6 +20,7 @@ from nextgpt.cli import main
 from nextgpt.collate import collate
 from nextgpt.data.manifest import Item, write_manifest
 from nextgpt.media import load_medium
+from nextgpt.writing import features as media_features
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -286,8 +287,8 @@ def test_a_checkpoint_holds_what_was_trained_and_nothing_else(trained: Path) -> 
     assert count == sum(map(len, expected.values())) + len(expected_statistics())
 
 
-def overridden(name: str, die_at: int | None) -> str:
-    """Write a file that sends the instruct stage to another folder; it may die on the way."""
+def overridden(name: str, die_at: int | None, stage: str = "instruct") -> str:
+    """Write a file that sends a stage to another folder; it may die on the way."""
     recorder = {
         "class_path": "recorder.Recorder",
         "init_args": {"folder": f"runs/{name}", "die_at": die_at},
@@ -301,11 +302,11 @@ def overridden(name: str, die_at: int | None) -> str:
             "save_top_k": -1,
         },
     }
-    stage = {
+    changed = {
         "model": {"init_args": {"output": f"runs/{name}/model"}},
         "trainer": {"default_root_dir": f"runs/{name}", "callbacks": [recorder, saver]},
     }
-    Path(f"{name}.yaml").write_text(yaml.safe_dump({"stages": {"instruct": stage}}))
+    Path(f"{name}.yaml").write_text(yaml.safe_dump({"stages": {stage: changed}}))
     return f"{name}.yaml"
 
 
@@ -331,6 +332,24 @@ def test_a_killed_run_resumes_on_the_same_loss_curve(trained: Path, killed: str)
         ours = load_file(f"runs/resumed/model/{name}.safetensors")
         theirs = load_file(f"runs/instruct/model/{name}.safetensors")
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+
+
+def test_output_projections_are_refined_behind_an_unchanged_language_model(trained: Path) -> None:
+    stage = "decode_align"
+    arguments = ["fit", "-c", "tiny.yaml", "-c", overridden("refined", None, stage)]
+    choice = ["--model.init_args.trains", "[output_projections]"]
+    parent = ["--model.init_args.start_from", "runs/instruct/model"]
+    assert main([*arguments, "--stage", stage, *choice, *parent]) == 0
+    before, after = (
+        {
+            (name, key): value
+            for name in ("projections", "signal_rows", "adapter/adapter_model")
+            for key, value in load_file(f"runs/{run}/model/{name}.safetensors").items()
+        }
+        for run in ("instruct", "refined")
+    )
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {key.split(".")[0] for _, key in changed} == {"output_projections"}
 
 
 def test_a_training_checkpoint_holds_only_what_trains(killed: str) -> None:
@@ -410,7 +429,7 @@ def test_a_forbidden_medium_never_appears(trained: Path, model: NextGPT) -> None
 @pytest.mark.parametrize("modality", MEDIA)
 def test_what_is_attached_changes_the_answer(trained: Path, model: NextGPT, modality: str) -> None:
     medium = attachment(trained, modality)
-    features = model.features(medium.modality, [medium])
+    features = media_features(model.model, medium.modality, [medium])
     plan = model.model.prompter.generation_plan(Conversation().user(medium, "What?"), 8)
 
     def state(values: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tiny_chain import tiny_chain
+from tiny_chain import medium, tiny_chain
 from torch import Tensor
 
 from nextgpt.generation import (
@@ -18,10 +18,10 @@ from nextgpt.generation import (
     MediaStarted,
     NextGPT,
     TextDelta,
-    _TextPieces,
 )
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
+from nextgpt.writing import Written, _TextPieces
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -106,9 +106,14 @@ def joined(pieces: Iterator[Any]) -> list[str | Modality]:
     return parts
 
 
+def written(model: NextGPT, conversation: Conversation, **options: Any) -> Iterator[Written]:
+    """The pieces of one reply."""
+    return (piece for _, piece in model.write([conversation], **options))
+
+
 def reply_of(model: NextGPT, seed: int, **options: Any) -> list[str | Modality]:
     """What another model, drawn from ``seed``, answers with that seed."""
-    return joined(redraw(model, seed).write(QUESTION, seed=seed, **options))
+    return joined(written(redraw(model, seed), QUESTION, seed=seed, **options))
 
 
 # Signal runs
@@ -122,10 +127,10 @@ def test_a_malformed_run_cannot_be_written(
     for seed in SEEDS:
         fed.clear()
         reply = reply_of(eager, seed, max_new_tokens=30, temperature=temperature)
-        written = parsed([token for piece in fed[1:] for token in piece])
+        read = parsed([token for piece in fed[1:] for token in piece])
         tokenizer = eager.model.language_model.tokenizer
-        texts = [tokenizer.decode(p, skip_special_tokens=True) for p in written if type(p) is list]
-        runs = [p for p in written if isinstance(p, Modality)]
+        texts = [tokenizer.decode(p, skip_special_tokens=True) for p in read if type(p) is list]
+        runs = [p for p in read if isinstance(p, Modality)]
         assert [p for p in reply if isinstance(p, Modality)] == runs
         assert [p for p in reply if not isinstance(p, Modality)] == [t for t in texts if t]
         asked += runs
@@ -144,13 +149,41 @@ def test_a_medium_is_conditioned_on_what_was_asked(plain: NextGPT) -> None:
     first, second = (
         next(
             piece.conditioning
-            for piece in plain.write(Conversation().user(text), modalities=["image"])
+            for piece in written(plain, Conversation().user(text), modalities=["image"])
             if not isinstance(piece, str)
         )
         for text in ("a dog", "a cat")
     )
     assert first.shape == (1, 8, 32)
     assert not torch.allclose(first, second, atol=1e-4)
+
+
+# Side by side
+
+
+def test_replies_written_side_by_side_are_those_written_alone(eager: NextGPT) -> None:
+    shown = [medium("image"), "and", medium("audio"), "draw, play and film them"]
+    conversations = [
+        Conversation().user("Draw a dog."),
+        Conversation().user(*shown),
+        QUESTION,
+        Conversation().user("a cat").assistant("Here it is.").user("Now play a long low note."),
+    ]
+    lengths, media = set(), 0
+    for seed in SEEDS:
+        redraw(eager, seed)
+        together: list[list[Written]] = [[] for _ in conversations]
+        for number, piece in eager.write(conversations, max_new_tokens=24):
+            together[number].append(piece)
+        for pieces, conversation in zip(together, conversations, strict=True):
+            alone = list(written(eager, conversation, max_new_tokens=24))
+            assert joined(iter(pieces)) == joined(iter(alone))
+            for ours, theirs in zip(pieces, alone, strict=True):
+                if not isinstance(ours, str) and not isinstance(theirs, str):
+                    torch.testing.assert_close(ours.conditioning, theirs.conditioning)
+                    media += 1
+            lengths.add(len(pieces))
+    assert media > 10 and len(lengths) > 3
 
 
 # Forced and forbidden
@@ -172,8 +205,8 @@ def test_forbidden_media_never_come(eager: NextGPT, modalities: list[str]) -> No
 
 def test_what_the_model_owes_comes_at_the_end_in_the_order_of_the_table(plain: NextGPT) -> None:
     options: dict[str, Any] = {"max_new_tokens": 4}
-    free = joined(plain.write(QUESTION, modalities=[], **options))
-    owing = joined(plain.write(QUESTION, modalities=["video", "image", "audio"], **options))
+    free = joined(written(plain, QUESTION, modalities=[], **options))
+    owing = joined(written(plain, QUESTION, modalities=["video", "image", "audio"], **options))
     assert owing == [*free, *RUNS]
 
 
@@ -183,7 +216,7 @@ def test_what_the_model_owes_comes_at_the_end_in_the_order_of_the_table(plain: N
 def test_the_same_seed_writes_the_same_reply_and_others_differ(eager: NextGPT) -> None:
     redraw(eager, 0)
     options: dict[str, Any] = {"max_new_tokens": 20, "temperature": 1.0}
-    replies = [joined(eager.write(QUESTION, seed=seed, **options)) for seed in (1, 1, 2, 3)]
+    replies = [joined(written(eager, QUESTION, seed=seed, **options)) for seed in (1, 1, 2, 3)]
     assert replies[0] == replies[1]
     assert replies[0] != replies[2] != replies[3] != replies[0]
 
@@ -194,14 +227,14 @@ def test_the_same_seed_writes_the_same_reply_and_others_differ(eager: NextGPT) -
 def test_parts_stand_in_the_order_in_which_they_were_written(eager: NextGPT) -> None:
     options: dict[str, Any] = {"max_new_tokens": 16, "temperature": 2.0}
     for seed in range(100):
-        written = reply_of(eager, seed, **options)
-        texts = [type(part) is str for part in written]
+        parts = reply_of(eager, seed, **options)
+        texts = [type(part) is str for part in parts]
         if texts[:3] == [True, False, True] and texts.count(False) > 1:
             break
     events: list[Event] = list(eager.stream(QUESTION, seed=seed, **options))
     assert isinstance(events[-1], Done)
     message: Message = events[-1].message
-    assert [part if isinstance(part, str) else part.modality for part in message.parts] == written
+    assert [part if isinstance(part, str) else part.modality for part in message.parts] == parts
     assert [type(part) is str for part in message.parts[:3]] == [True, False, True]
     assert len(message.media) > 1
     deltas = [event.text for event in events if isinstance(event, TextDelta)]

@@ -21,6 +21,7 @@ LAYERS = (
     ("world",),
     ("data",),
     ("generation",),
+    ("writing",),
     ("checkpoint",),
     ("collate",),
     ("model",),

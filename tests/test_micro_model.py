@@ -22,8 +22,8 @@ from nextgpt import Audio, Conversation, Image, Message, NextGPT, Video
 from nextgpt.checkpoint import shipped_model
 from nextgpt.cli import main
 from nextgpt.evaluation.metrics import background_of, concepts_named
-from nextgpt.media.log_mel import log_mel
-from nextgpt.training.parts.vocoder import griffin_lim, log_spectral_distance_db
+from nextgpt.media.log_mel import griffin_lim, log_mel
+from nextgpt.training.parts.vocoder import log_spectral_distance_db
 
 
 @pytest.fixture(scope="module")

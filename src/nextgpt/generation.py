@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from nextgpt import checkpoint
-from nextgpt.collate import collate
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
+from nextgpt.writing import MediumRequest, WritingOptions, Written, write
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,6 @@ class Done:
 
 
 Event = TextDelta | MediaStarted | MediaProgress | MediaFinished | Done
-
-
-@dataclass(frozen=True)
-class MediumRequest:
-    """A medium that the model asked for by a run of signal tokens."""
-
-    modality: Modality
-    conditioning: Tensor
-    """(1, L, C) float32: what the decoder makes the medium from."""
 
 
 class NextGPT:
@@ -152,8 +142,8 @@ class NextGPT:
         timings: dict[str, float] = {}
         parts: list[Part | None] = []
         requests: list[tuple[int, MediumRequest]] = []
-        for new in self.write(
-            conversation,
+        for _, new in self.write(
+            [conversation],
             seed=seed,
             modalities=modalities,
             max_new_tokens=max_new_tokens,
@@ -192,72 +182,26 @@ class NextGPT:
                 )
         return {Modality(name) for name in modalities} - {Modality.TEXT}
 
-    def features(self, modality: Modality, media: list[Medium]) -> Tensor:
-        """Encode media of one modality, (n, N, D_enc)."""
-        encoder = self.model.encoder
-        tensors = [encoder.preprocess(modality, medium) for medium in media]
-        return encoder.encode(modality, torch.stack(tensors).to(self.model.device))
-
-    @torch.inference_mode()
     def write(
         self,
-        conversation: Conversation,
+        conversations: Sequence[Conversation],
         *,
         seed: int = 0,
         modalities: Sequence[str] | None = None,
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float = 1.0,
-    ) -> Iterator[str | MediumRequest]:
-        """Write a reply without rendering its media.
+    ) -> Iterator[tuple[int, Written]]:
+        """Write the replies to some conversations side by side, without rendering their media.
 
         Arguments and errors are those of ``stream``.
 
         Yields:
-            Pieces of text, and the media asked for, in the order of the reply.
+            The number of a conversation, and the next piece of text or medium of its reply.
         """
-        from transformers import DynamicCache
-
         required = self._required(modalities)
-        model, language_model = self.model, self.model.language_model
-        signals = language_model.signals
-        # At the worst, media that are still owed follow max_new_tokens of text.
-        plan = model.prompter.generation_plan(conversation, max_new_tokens + len(signals))
-        batch = collate([plan], self.features)
-        generator = torch.Generator().manual_seed(seed)
-        cache = DynamicCache(config=language_model.llm.config)
-        state = language_model(model.assemble(batch), None, cache)[:, -1]
-        allowed = set(signals.modalities) if required is None else required
-        forbidden = signals.forbidden(allowed)
-        owed = set(required or ())
-        text = _TextPieces(language_model.tokenizer)
-        written = 0
-        while True:
-            logits = language_model.logits(state)[0].masked_fill(forbidden, -torch.inf)
-            token = _sample(logits, temperature, top_p, generator)
-            if token == model.prompter.end_id or written >= max_new_tokens:
-                if not owed:
-                    break
-                token = signals.run(min(owed, key=signals.modalities.index))[0]
-            modality = signals.started_by(token)
-            if modality is None:
-                written += 1
-                if piece := text.add(token):
-                    yield piece
-                embeds = language_model.embed(torch.tensor([[token]]))
-                state = language_model(embeds, None, cache)[:, -1]
-                continue
-            if piece := text.finish():
-                yield piece
-            owed.discard(modality)
-            run = signals.run(modality)
-            written += len(run)
-            embeds = language_model.embed(torch.tensor([run]))
-            states = language_model(embeds, None, cache)
-            yield MediumRequest(modality, model.project(modality, states, embeds))
-            state = states[:, -1]
-        if piece := text.finish():
-            yield piece
+        options = WritingOptions(seed, required, max_new_tokens, temperature, top_p)
+        return write(self.model, conversations, options)
 
     def _render(
         self, index: int, request: MediumRequest, seed: int
@@ -289,43 +233,3 @@ class NextGPT:
         medium = rendering.result()
         medium.seed = seed
         return medium
-
-
-class _TextPieces:
-    """Decodes tokens into text, holding back characters that are not whole yet."""
-
-    def __init__(self, tokenizer) -> None:  # noqa: ANN001
-        self.tokenizer = tokenizer
-        self.ids: list[int] = []
-        self.shown = 0
-
-    def _decoded(self) -> str:
-        return self.tokenizer.decode(
-            self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-
-    def add(self, token: int) -> str:
-        """Return the text that this token completes."""
-        self.ids.append(token)
-        text = self._decoded()
-        if text.endswith("\N{REPLACEMENT CHARACTER}"):
-            return ""
-        piece, self.shown = text[self.shown :], len(text)
-        return piece
-
-    def finish(self) -> str:
-        """Return what is left and start anew."""
-        piece = self._decoded()[self.shown :]
-        self.ids, self.shown = [], 0
-        return piece
-
-
-def _sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
-    """Choose the next token from (V,) logits."""
-    if temperature <= 0:
-        return int(logits.argmax())
-    probabilities, order = (logits / temperature).softmax(-1).sort(descending=True)
-    kept = probabilities.cumsum(-1) - probabilities < top_p
-    kept[0] = True
-    choice = torch.multinomial(probabilities * kept, 1, generator=generator)
-    return int(order[choice])

@@ -210,16 +210,22 @@ class LanguageModel(nn.Module):
 
         Args:
             inputs_embeds: (B, T, D).
-            attention_mask: (B, past + T), 1 where there is a token; all by default.
+            attention_mask: (B, past + T), 1 where there is a token; all by default. Gaps may stand
+                anywhere: positions count tokens alone.
             past_key_values: A cache to read and extend.
 
         Returns:
             (B, T, D) states of the last layer, after the final norm.
         """
+        positions = None
+        if attention_mask is not None:
+            counted = attention_mask.cumsum(dim=1) - 1
+            positions = counted.clamp_min(0)[:, -inputs_embeds.shape[1] :]
         return (
             self.llm.get_decoder()(
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
+                position_ids=positions,
                 past_key_values=past_key_values,
                 use_cache=past_key_values is not None,
             )

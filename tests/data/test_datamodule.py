@@ -11,13 +11,15 @@ import lightning
 import pytest
 import torch
 from tiny_chain import exchange, medium, tiny_chain
+from torch import Tensor
 
 from nextgpt.data.conversations import ConversationSource
-from nextgpt.data.datamodule import ChainData, Mixture
+from nextgpt.data.datamodule import ChainData, Mixture, SimilarLengths
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import MODALITIES, Modality
-from nextgpt.model import NextGPTModel
+from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.prompting import SequencePlan
 from nextgpt.training.stage import Stage
 
 if TYPE_CHECKING:
@@ -44,6 +46,18 @@ class Counted(ConversationSource):
         return [medium(modality, seed) for modality in MODALITIES for seed in range(1, 4)]
 
 
+class Recorder(Stage):
+    """A stage that remembers the tokens it was trained on."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.seen: list[Tensor] = []
+
+    def training_step(self, batch: ChainBatch) -> Tensor:
+        self.seen.append(batch.input_ids)
+        return super().training_step(batch)
+
+
 @pytest.fixture(scope="module")
 def chain(tiny: TinyParts, own_cache: Path) -> NextGPTModel:
     return tiny_chain(tiny)
@@ -67,7 +81,7 @@ def trainer_of(folder: Path, steps: int, **options: Any) -> lightning.Trainer:
 def attached(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:
     """Data set up as Lightning does it, without a step being trained."""
     trainer = trainer_of(folder, 1)
-    trainer.strategy.connect(Stage(chain, ["input_projection"]))
+    trainer.strategy.connect(Stage(chain, ["signal_rows"]))
     data.trainer = trainer
     data.setup("fit")
     return data
@@ -76,41 +90,53 @@ def attached(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:
 # Order
 
 
-def test_a_run_resumed_twice_with_other_batch_sizes_loses_no_conversation(
+def test_a_run_resumed_with_another_batch_size_loses_no_conversation(
     chain: NextGPTModel, tmp_path: Path
 ) -> None:
-    path, seen, steps = tmp_path / "last.ckpt", 0, 0
+    path, steps, first = tmp_path / "last.ckpt", 0, []
     for batch_size in (3, 1, 2):
         source = Counted()
-        trainer = trainer_of(tmp_path, steps := steps + 2)
+        trainer = trainer_of(tmp_path, steps := steps + SimilarLengths.WINDOW + 1)
         data = ChainData([source], batch_size=batch_size)
         previous = str(path) if path.exists() else None
-        trainer.fit(Stage(chain, ["input_projection"]), datamodule=data, ckpt_path=previous)
+        trainer.fit(Stage(chain, ["signal_rows"]), datamodule=data, ckpt_path=previous)
         trainer.save_checkpoint(path)
-        assert source.asked[0] == seen
-        seen += 2 * batch_size
+        first.append(source.asked[0])
+    # Each goes on behind one whole window of the one before.
+    assert first == [0, SimilarLengths.WINDOW * 3, SimilarLengths.WINDOW * (3 + 1)]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_resumed_run_goes_on_behind_the_conversations_seen(
-    chain: NextGPTModel, tmp_path: Path, accumulate: int
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_resumed_run_goes_on_behind_the_batches_seen(
+    chain: NextGPTModel, tmp_path: Path, accumulate: int, steps: int
 ) -> None:
-    def run(steps: int, **options: Any) -> tuple[lightning.Trainer, Counted]:
-        source = Counted()
+    def run(steps: int, **options: Any) -> tuple[lightning.Trainer, list[Tensor]]:
         trainer = trainer_of(tmp_path, steps, accumulate_grad_batches=accumulate)
-        data = ChainData([source], batch_size=3)
-        trainer.fit(Stage(chain, ["input_projection"]), datamodule=data, **options)
-        return trainer, source
+        stage = Recorder(chain, ["signal_rows"])
+        trainer.fit(stage, datamodule=ChainData([Counted()], batch_size=3), **options)
+        return trainer, stage.seen
 
-    whole = run(4)[1]
-    trainer, first = run(2)
-    trainer.save_checkpoint(tmp_path / "two.ckpt")
-    resumed = run(4, ckpt_path=tmp_path / "two.ckpt")[1]
-    num_seen = 2 * accumulate * 3
-    assert whole.asked == list(range(len(whole.asked)))
-    assert len(first.asked) >= num_seen
-    assert resumed.asked == whole.asked[num_seen:]
-    assert len(resumed.asked) >= num_seen
+    whole = run(7)[1]
+    trainer, first = run(steps)
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    resumed = run(7, ckpt_path=tmp_path / "first.ckpt")[1]
+    assert len(first + resumed) == len(whole) == 7 * accumulate
+    assert all(map(torch.equal, first + resumed, whole))
+
+
+def test_batches_hold_plans_of_similar_length_and_each_plan_once() -> None:
+    lengths = [10 + 37 * index % 83 for index in range(64)]
+
+    def plan(index: int) -> SequencePlan:
+        return SequencePlan(torch.full((lengths[index],), index), torch.zeros(0), [], [])
+
+    batches = list(itertools.islice(SimilarLengths(plan, 4, seed=0), 16))
+    assert sorted(int(plan.input_ids[0]) for batch in batches for plan in batch) == list(range(64))
+    padded = sum(4 * max(len(plan.input_ids) for plan in batch) for batch in batches)
+    assert padded < 1.15 * sum(lengths)
+    longest = [max(len(plan.input_ids) for plan in batch) for batch in batches[:8]]
+    assert longest != sorted(longest)
 
 
 def test_validation_asks_for_the_same_conversations_each_time(
@@ -119,7 +145,7 @@ def test_validation_asks_for_the_same_conversations_each_time(
     one, other = Counted(), Counted()
     data = ChainData([Counted()], [one, other], batch_size=2, num_validation=7)
     trainer = trainer_of(tmp_path, 4, val_check_interval=2)
-    trainer.fit(Stage(chain, ["input_projection"]), datamodule=data)
+    trainer.fit(Stage(chain, ["signal_rows"]), datamodule=data)
     assert len(one.asked) + len(other.asked) == 2 * 7
     for source in (one, other):
         half = len(source.asked) // 2
@@ -156,17 +182,21 @@ def test_a_batch_has_the_features_and_conditioning_of_its_media(
     chain: NextGPTModel, tmp_path: Path
 ) -> None:
     data = attached(ChainData([Counted()], batch_size=4), chain, tmp_path)
-    batch = next(iter(data.train_dataloader()))
-    conversations = [Counted().conversation(index) for index in range(4)]
-    for modality in MODALITIES:
-        (shown,) = [c.messages[0].media[0] for c in conversations if c.messages[0].media
-                    and c.messages[0].media[0].modality == modality]  # fmt: skip
-        (asked,) = [c.messages[1].media[0] for c in conversations if c.messages[1].media
-                    and c.messages[1].media[0].modality == modality]  # fmt: skip
-        values = chain.encoder.preprocess(modality, shown).unsqueeze(0)
-        torch.testing.assert_close(batch.features[modality], chain.encoder.encode(modality, values))
-        target = chain.decoders[modality].encode_text([str(asked.caption)])
-        torch.testing.assert_close(batch.targets[modality], target)
+    checked = Counter[Modality]()
+    both = zip(data.batches, data.train_dataloader(), strict=False)
+    for plans, batch in itertools.islice(both, 8):
+        for modality in batch.features:
+            shown = [s.medium for plan in plans for s in plan.slots if s.modality == modality]
+            values = torch.stack([chain.encoder.preprocess(modality, medium) for medium in shown])
+            features = chain.encoder.encode(modality, values)
+            torch.testing.assert_close(batch.features[modality], features)
+            checked[modality] += len(shown)
+        for modality in batch.targets:
+            asked = [r.medium for plan in plans for r in plan.runs if r.modality == modality]
+            targets = chain.decoders[modality].encode_text([str(m.caption) for m in asked])
+            torch.testing.assert_close(batch.targets[modality], targets)
+            checked[modality] += len(asked)
+    assert checked == dict.fromkeys(MODALITIES, 16)
 
 
 def test_nothing_is_computed_after_setup_or_in_a_later_run(
@@ -181,9 +211,11 @@ def test_nothing_is_computed_after_setup_or_in_a_later_run(
     for decoder in chain.decoders.values():
         monkeypatch.setattr(decoder, "encode_text", refuse)
     later = attached(ChainData([Counted()], batch_size=4), chain, tmp_path)
-    batches = list(itertools.islice(later.train_dataloader(), 3))
-    kinds = Counter(modality for batch in batches for modality in batch.features)
-    assert kinds == dict.fromkeys(MODALITIES, 3)
+    batches = list(itertools.islice(later.train_dataloader(), SimilarLengths.WINDOW))
+    kinds = Counter(
+        m for batch in batches for m, features in batch.features.items() for _ in features
+    )
+    assert kinds == dict.fromkeys(MODALITIES, SimilarLengths.WINDOW)
 
 
 def test_a_medium_without_a_caption_cannot_be_asked_for_and_is_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from tiny_chain import tiny_chain
 
-from nextgpt.evaluation.answers import BATCH_SIZE, Answers, Draft, fingerprint, joined
-from nextgpt.generation import MediumRequest, NextGPT
+from nextgpt.evaluation.answers import BATCH_SIZE, Answers, Writer, fingerprint, joined
+from nextgpt.generation import NextGPT
 from nextgpt.messages import Message
 from nextgpt.modality import Modality
+from nextgpt.writing import MediumRequest, Written
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -30,30 +32,45 @@ def request(assistant: NextGPT, modality: Modality, seed: int = 0) -> MediumRequ
     return MediumRequest(modality, torch.randn(1, *shape, generator=generator))
 
 
-def drafts(assistant: NextGPT, count: int = 3) -> dict[str, Draft]:
-    """Two pictures around a sound, with words in two pieces."""
+def cases(count: int = 3) -> dict[str, int]:
+    """Numbers of replies to write."""
+    return {f"case-{number}": number for number in range(count)}
 
-    def draft(number: int) -> Draft:
-        picture, sound = (request(assistant, m, number) for m in (Modality.IMAGE, Modality.AUDIO))
-        return lambda: [picture, "Here ", "it is.", sound, picture]
 
-    return {f"case-{number}": draft(number) for number in range(count)}
+@pytest.fixture(scope="module")
+def scripted(assistant: NextGPT) -> Writer[int]:
+    """Two pictures around a sound, with words in two pieces; replies are written in turn."""
+
+    def write(numbers: list[int]) -> Iterator[tuple[int, Written]]:
+        replies: list[list[Written]] = []
+        for number in numbers:
+            kinds = Modality.IMAGE, Modality.AUDIO
+            picture, sound = (request(assistant, kind, number) for kind in kinds)
+            replies.append([picture, "Here ", "it is.", sound, picture])
+        for pieces in zip(*replies, strict=True):
+            yield from enumerate(pieces)
+
+    return write
 
 
 def kinds(reply: Message) -> list[str]:
     return ["text" if isinstance(part, str) else str(part.modality) for part in reply.parts]
 
 
-def test_parts_come_in_the_order_they_were_written(assistant: NextGPT, tmp_path: Path) -> None:
-    replies = Answers(assistant, tmp_path / "raw").get("set", drafts(assistant))
+def test_parts_come_in_the_order_they_were_written(
+    assistant: NextGPT, scripted: Writer[int], tmp_path: Path
+) -> None:
+    replies = Answers(assistant, tmp_path / "raw").get("set", cases(), scripted)
     assert list(replies) == ["case-0", "case-1", "case-2"]
     for reply in replies.values():
         assert kinds(reply) == ["image", "text", "audio", "image"]
         assert reply.text == "Here it is."
 
 
-def test_every_medium_has_a_seed_of_its_own(assistant: NextGPT, tmp_path: Path) -> None:
-    replies = Answers(assistant, tmp_path / "raw").get("set", drafts(assistant))
+def test_every_medium_has_a_seed_of_its_own(
+    assistant: NextGPT, scripted: Writer[int], tmp_path: Path
+) -> None:
+    replies = Answers(assistant, tmp_path / "raw").get("set", cases(), scripted)
     seeds = [medium.seed for reply in replies.values() for medium in reply.media]
     assert len(set(seeds)) == len(seeds) == 9
     first, second = replies["case-0"].images
@@ -61,56 +78,64 @@ def test_every_medium_has_a_seed_of_its_own(assistant: NextGPT, tmp_path: Path) 
 
 
 def test_an_interrupted_set_goes_on_and_ends_like_one_that_ran_through(
-    assistant: NextGPT, tmp_path: Path
+    assistant: NextGPT, scripted: Writer[int], tmp_path: Path
 ) -> None:
-    cases = drafts(assistant, BATCH_SIZE + 2)
-    whole = Answers(assistant, tmp_path / "whole").get("set", cases)
-    interrupted = dict(cases)
+    wanted = cases(BATCH_SIZE + 2)
+    whole = Answers(assistant, tmp_path / "whole").get("set", wanted, scripted)
+    seen: list[int] = []
 
-    def stop() -> list[str | MediumRequest]:
-        raise KeyboardInterrupt
+    def interrupted(numbers: list[int]) -> Iterator[tuple[int, Written]]:
+        for number, (row, piece) in enumerate(scripted(numbers)):
+            if BATCH_SIZE in numbers and number == 3:
+                raise KeyboardInterrupt
+            yield row, piece
 
-    interrupted[f"case-{BATCH_SIZE}"] = stop
+    def rest(numbers: list[int]) -> Iterable[tuple[int, Written]]:
+        seen.extend(numbers)
+        return scripted(numbers)
+
     with pytest.raises(KeyboardInterrupt):
-        Answers(assistant, tmp_path / "parts").get("set", interrupted)
-    rest = {id_: stop if number < BATCH_SIZE else draft
-            for number, (id_, draft) in enumerate(cases.items())}  # fmt: skip
-    resumed = Answers(assistant, tmp_path / "parts").get("set", rest)
+        Answers(assistant, tmp_path / "parts").get("set", wanted, interrupted)
+    resumed = Answers(assistant, tmp_path / "parts").get("set", wanted, rest)
+    assert seen == [BATCH_SIZE, BATCH_SIZE + 1]
     for id_, reply in whole.items():
         for first, second in zip(reply.images, resumed[id_].images, strict=True):
             assert np.array_equal(np.asarray(first.pil), np.asarray(second.pil))
 
 
 def test_replies_are_written_without_rendering_and_rendered_when_wanted(
-    assistant: NextGPT, tmp_path: Path
+    assistant: NextGPT, scripted: Writer[int], tmp_path: Path
 ) -> None:
-    answers, cases = Answers(assistant, tmp_path / "raw"), drafts(assistant)
-    written = answers.write("set", cases)
+    answers = Answers(assistant, tmp_path / "raw")
+    written = answers.write("set", cases(), scripted)
     assert [str(m) for m in written["case-1"].modalities] == ["image", "audio", "image"]
     assert written["case-1"].text == "Here it is."
     assert not list((tmp_path / "raw" / "set").glob("*.png"))
-    assert list(answers.get("set", cases, rendered=["case-1"])) == ["case-1"]
+    assert list(answers.get("set", cases(), scripted, rendered=["case-1"])) == ["case-1"]
     assert {path.name for path in (tmp_path / "raw" / "set").glob("*.png")} == {
         "case-1-image-1.png",
         "case-1-image-2.png",
     }
 
 
-def test_media_do_not_hang_on_what_else_is_rendered(assistant: NextGPT, tmp_path: Path) -> None:
-    cases = drafts(assistant)
-    alone = Answers(assistant, tmp_path / "a").get("set", cases, rendered=["case-2"])["case-2"]
-    among_all = Answers(assistant, tmp_path / "b").get("set", cases)["case-2"]
+def test_media_do_not_hang_on_what_else_is_rendered(
+    assistant: NextGPT, scripted: Writer[int], tmp_path: Path
+) -> None:
+    alone = Answers(assistant, tmp_path / "a").get("set", cases(), scripted, rendered=["case-2"])[
+        "case-2"
+    ]
+    among_all = Answers(assistant, tmp_path / "b").get("set", cases(), scripted)["case-2"]
     for first, second in zip(alone.images, among_all.images, strict=True):
         assert np.array_equal(np.asarray(first.pil), np.asarray(second.pil))
 
 
 def test_replies_of_another_seed_or_model_are_not_taken(
-    assistant: NextGPT, tiny: TinyParts, tmp_path: Path
+    assistant: NextGPT, scripted: Writer[int], tiny: TinyParts, tmp_path: Path
 ) -> None:
-    Answers(assistant, tmp_path / "raw").get("set", drafts(assistant, 1))
+    Answers(assistant, tmp_path / "raw").get("set", cases(1), scripted)
     others = ((assistant, 1), (NextGPT(tiny_chain(tiny, seed=1)), 0))
     for other, seed in others:
-        reply = Answers(other, tmp_path / "raw", seed).get("set", {"case-0": lambda: ["new"]})
+        reply = Answers(other, tmp_path / "raw", seed).get("set", cases(1), lambda _: [(0, "new")])
         assert reply["case-0"].parts == ["new"]
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from nextgpt.media.log_mel import HOP_SAMPLES, NUM_MELS, SAMPLE_RATE_HZ, log_mel, mel_power
+from nextgpt.media.log_mel import (
+    HOP_SAMPLES,
+    NUM_MELS,
+    SAMPLE_RATE_HZ,
+    griffin_lim,
+    log_mel,
+    mel_power,
+)
 
 
 def tone(frequency_hz: float, num_samples: int = 40_960) -> torch.Tensor:
@@ -32,3 +39,13 @@ def test_higher_tones_lie_in_higher_bands() -> None:
 def test_power_is_what_the_logarithm_was_taken_of() -> None:
     values = log_mel(tone(500))
     assert torch.allclose(mel_power(values).log(), values * 8.8 - 3.0, atol=1e-4)
+
+
+def test_griffin_lim_keeps_length_and_pitch() -> None:
+    real = tone(500, 16_000)
+    sound = griffin_lim(log_mel(real))
+    assert sound.shape == real.shape
+    peak = sound[0].numpy()
+    frequency_hz = np.abs(np.fft.rfft(peak)).argmax() * 16_000 / len(peak)
+    # The mel bands there are 60 Hz apart.
+    assert abs(frequency_hz - 500) < 60

@@ -51,6 +51,18 @@ def test_a_choice_of_items_holds_as_many_of_each_modality(manifest: Path) -> Non
     assert source.provenance()["items"] == 150
 
 
+def test_kinds_of_dialogues_come_in_the_shares_asked_for(manifest: Path) -> None:
+    source = WorldDialogues(manifest, kind_weights={"listen": 1, "animate": 3})
+    kinds = Counter[tuple[int, int]]()
+    for index in range(200):
+        asked, answered = source.conversation(index).messages
+        kinds[len(asked.media), len(answered.media)] += 1
+    assert set(kinds) == {(1, 0), (0, 1)}
+    assert 120 <= kinds[0, 1] <= 180
+    with pytest.raises(ValueError, match="dance"):
+        WorldDialogues(manifest, kind_weights={"dance": 1}).conversation(0)
+
+
 def test_the_same_index_gives_the_same_conversation(manifest: Path) -> None:
     first, second = WorldDialogues(manifest), WorldDialogues(manifest)
     for index in range(20):

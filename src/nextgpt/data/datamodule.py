@@ -1,14 +1,15 @@
 """Batches for the three stages."""
 
+import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from nextgpt.collate import collate
 from nextgpt.data.cache import TensorCache, stack, text_key
@@ -18,6 +19,7 @@ from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.prompting import SequencePlan
 from nextgpt.sources import cache_dir
 
 
@@ -47,19 +49,49 @@ class Mixture(Dataset):
         return chosen.conversation(index)
 
 
-class EndlessSampler(Sampler[int]):
-    """0, 1, 2 ... from ``start`` on, so that a resumed run goes on where it stopped."""
+class SimilarLengths(IterableDataset):
+    """Endless batches of plans that are about as long as each other: padding costs time.
 
-    def __init__(self) -> None:
-        """Start at the beginning."""
-        self.start = 0
+    Plans are made WINDOW batches at a time, sorted by length, and their batches taken in random
+    order.
+    """
 
-    def __iter__(self) -> Iterator[int]:
-        """Count without end."""
-        index = self.start
-        while True:
-            yield index
-            index += 1
+    WINDOW: ClassVar[int] = 8
+
+    def __init__(self, plan: Callable[[int], SequencePlan], batch_size: int, seed: int) -> None:
+        """Start at the beginning.
+
+        Args:
+            plan: Makes the plan of conversation 0, 1, 2 ...
+            batch_size: Plans a batch.
+            seed: Of the batches' order.
+        """
+        self.plan, self.batch_size, self.seed = plan, batch_size, seed
+        self.first, self.num_taken = 0, 0
+
+    def __iter__(self) -> Iterator[list[SequencePlan]]:
+        """Go on behind the batches taken."""
+        num_windows, num_batches = divmod(self.num_taken, self.WINDOW)
+        size = self.WINDOW * self.batch_size
+        for start in itertools.count(self.first + num_windows * size, size):
+            plans = [self.plan(index) for index in range(start, start + size)]
+            plans.sort(key=lambda plan: len(plan.input_ids))
+            batches = [plans[at : at + self.batch_size] for at in range(0, size, self.batch_size)]
+            random.Random(f"{self.seed} {start}").shuffle(batches)
+            yield from batches[num_batches:]
+            num_batches = 0
+
+    def place(self, num_new: int) -> dict[str, int]:
+        """Describe the place behind ``num_new`` more batches, for ``go_to``."""
+        num_taken = self.num_taken + num_new
+        return {"first": self.first, "num_taken": num_taken, "batch_size": self.batch_size}
+
+    def go_to(self, place: Mapping[str, int]) -> None:
+        """Go on there; with another batch size, at the start of the window it lies in."""
+        self.first, self.num_taken = place["first"], place["num_taken"]
+        if place["batch_size"] != self.batch_size:
+            num_seen = self.num_taken // self.WINDOW * self.WINDOW * place["batch_size"]
+            self.first, self.num_taken = self.first + num_seen, 0
 
 
 class ChainData(lightning.LightningDataModule):
@@ -98,7 +130,8 @@ class ChainData(lightning.LightningDataModule):
         self.num_validation = num_validation
         self.requests = requests
         self.seed = seed
-        self.sampler = EndlessSampler()
+        mixture = Mixture(self.train, self.weights, seed, 2**31)
+        self.batches = SimilarLengths(lambda index: self._plan(mixture[index]), batch_size, seed)
         self.first_step = 0
 
     @property
@@ -159,20 +192,25 @@ class ChainData(lightning.LightningDataModule):
             self._targets[modality].get(keys, compute, label=f"{modality} conditioning"), keys
         )
 
-    def _collate(self, conversations: list[Conversation]) -> ChainBatch:
-        plans = [self.chain.prompter.training_plan(each) for each in conversations]
+    def _plan(self, conversation: Conversation) -> SequencePlan:
+        return self.chain.prompter.training_plan(conversation)
+
+    def _collate(self, plans: list[SequencePlan]) -> ChainBatch:
         return collate(plans, self.features, self.targets)
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches of the training mixture."""
-        mixture = Mixture(self.train, self.weights, self.seed, 2**31)
-        return DataLoader(mixture, self.batch_size, sampler=self.sampler, collate_fn=self._collate)
+        return DataLoader(self.batches, batch_size=None, collate_fn=self._collate)
 
     def val_dataloader(self) -> DataLoader:
         """The same conversations at every validation."""
         weights = [1.0] * len(self.validation)
         mixture = Mixture(self.validation, weights, self.seed + 1, self.num_validation)
-        return DataLoader(mixture, self.batch_size, collate_fn=self._collate)
+        return DataLoader(
+            mixture,
+            self.batch_size,
+            collate_fn=lambda conversations: self._collate([self._plan(c) for c in conversations]),
+        )
 
     def predict_dataloader(self) -> DataLoader:
         """One conversation a batch, from the requests file.
@@ -198,13 +236,14 @@ class ChainData(lightning.LightningDataModule):
         """What a checkpoint's record says of the training data."""
         return [source.provenance() for source in self.train]
 
-    def state_dict(self) -> dict[str, int]:
-        """How many conversations training has seen."""
+    def state_dict(self) -> dict[str, Any]:
+        """Which batches training has seen."""
         assert self.trainer is not None, "a checkpoint is a trainer's"
         step = self.trainer.global_step
         batches = (step - self.first_step) * self.trainer.accumulate_grad_batches
-        return {"num_seen": self.sampler.start + batches * self.batch_size, "step": step}
+        return {"place": self.batches.place(batches), "step": step}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on behind the conversations seen."""
-        self.sampler.start, self.first_step = state["num_seen"], state["step"]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind the batches seen."""
+        self.batches.go_to(state["place"])
+        self.first_step = state["step"]

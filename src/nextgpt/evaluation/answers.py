@@ -10,21 +10,24 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from nextgpt.checkpoint import projection_state
-from nextgpt.generation import MediumRequest, NextGPT
+from nextgpt.generation import NextGPT
 from nextgpt.media.base import atomic_path
 from nextgpt.messages import Message
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
+from nextgpt.writing import MediumRequest, Written
 
-Draft = Callable[[], Iterable[str | MediumRequest]]
-"""Writes one reply, its media not rendered yet."""
+T = TypeVar("T")
+
+Writer = Callable[[list[T]], Iterable[tuple[int, Written]]]
+"""Writes replies side by side: the number of one and the next piece of it."""
 
 BATCH_SIZE = 16
 MEDIA_PER_REPLY = 8
@@ -49,10 +52,10 @@ def fingerprint(model: NextGPTModel) -> str:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReply:
     """A reply whose media are asked for, not rendered."""
 
-    parts: list[str | MediumRequest]
+    parts: list[Written]
 
     @property
     def modalities(self) -> list[Modality]:
@@ -85,52 +88,63 @@ class Answers:
             folder.mkdir(parents=True)
             record.write_text(json.dumps(owner) + "\n")
 
-    def write(self, name: str, drafts: Mapping[str, Draft]) -> dict[str, Written]:
+    def write(
+        self, name: str, cases: Mapping[str, T], writer: Writer[T]
+    ) -> dict[str, WrittenReply]:
         """Write the replies that are not there yet, and render nothing.
 
         Args:
             name: Of the set.
-            drafts: By the reply's own id.
+            cases: What is answered, by the reply's own id.
+            writer: Answers some of the cases.
 
         Returns:
-            Replies by id, in the order of ``drafts``.
+            Replies by id, in the order of ``cases``.
         """
         lines, conditioning = self.folder / f"{name}-written.jsonl", self.folder / name
         known = {record["id"]: record["parts"] for record in _records(lines)}
-        missing = [id_ for id_ in drafts if id_ not in known]
-        for id_ in tqdm(missing, desc=f"{name}: replies", disable=not missing):
-            parts: list[dict[str, str]] = []
-            for number, part in enumerate(joined(drafts[id_]())):
-                if isinstance(part, str):
-                    parts.append({"text": part})
-                    continue
-                path = conditioning / f"{id_}-{number}.npy"
-                with atomic_path(path) as partial:
-                    np.save(partial, part.conditioning.float().cpu().numpy())
-                parts.append({"modality": part.modality, "conditioning": path.name})
-            _append(lines, [{"id": id_, "parts": parts}])
-            known[id_] = parts
-        return {id_: Written([_read_part(p, conditioning) for p in known[id_]]) for id_ in drafts}
+        missing = [id_ for id_ in cases if id_ not in known]
+        with tqdm(total=len(missing), desc=f"{name}: replies", disable=not missing) as progress:
+            for start in range(0, len(missing), BATCH_SIZE):
+                ids = missing[start : start + BATCH_SIZE]
+                pieces: list[list[Written]] = [[] for _ in ids]
+                for number, piece in writer([cases[id_] for id_ in ids]):
+                    pieces[number].append(piece)
+                made = {
+                    id_: _kept_parts(joined(reply), conditioning, id_)
+                    for id_, reply in zip(ids, pieces, strict=True)
+                }
+                _append(lines, [{"id": id_, "parts": parts} for id_, parts in made.items()])
+                known |= made
+                progress.update(len(ids))
+        return {
+            id_: WrittenReply([_read_part(p, conditioning) for p in known[id_]]) for id_ in cases
+        }
 
     def get(
-        self, name: str, drafts: Mapping[str, Draft], rendered: Collection[str] | None = None
+        self,
+        name: str,
+        cases: Mapping[str, T],
+        writer: Writer[T],
+        rendered: Collection[str] | None = None,
     ) -> dict[str, Message]:
         """Write the replies that are not there yet, and render their media.
 
         Args:
             name: Of the set.
-            drafts: By the reply's own id; its place among them decides its seeds.
+            cases: As in ``write``; the place of one among them decides its seeds.
+            writer: As in ``write``.
             rendered: Ids of the replies wanted; all by default.
 
         Returns:
-            Replies by id, in the order of ``drafts``.
+            Replies by id, in the order of ``cases``.
         """
-        written = self.write(name, drafts)
+        written = self.write(name, cases, writer)
         lines, media = self.folder / f"{name}.jsonl", self.folder / name
-        wanted = [id_ for id_ in drafts if rendered is None or id_ in rendered]
+        wanted = [id_ for id_ in cases if rendered is None or id_ in rendered]
         known = {record["id"] for record in _records(lines)}
         missing = [id_ for id_ in wanted if id_ not in known]
-        numbers = {id_: number for number, id_ in enumerate(drafts)}
+        numbers = {id_: number for number, id_ in enumerate(cases)}
         with tqdm(total=len(missing), desc=f"{name}: media", disable=not missing) as progress:
             for start in range(0, len(missing), BATCH_SIZE):
                 ids = missing[start : start + BATCH_SIZE]
@@ -141,7 +155,7 @@ class Answers:
         records = {record["id"]: record for record in _records(lines)}
         return {id_: Message.from_json(records[id_], media, str(lines)) for id_ in wanted}
 
-    def _render(self, written: list[Written], numbers: list[int]) -> list[Message]:
+    def _render(self, written: list[WrittenReply], numbers: list[int]) -> list[Message]:
         """Render the media of some replies, those of one modality in one batch."""
         replies: list[list[Any]] = [list(reply.parts) for reply in written]
         places: dict[Modality, list[tuple[list[Any], int, int]]] = defaultdict(list)
@@ -160,9 +174,9 @@ class Answers:
         return [Message("assistant", parts) for parts in replies]
 
 
-def joined(pieces: Iterable[str | MediumRequest]) -> list[str | MediumRequest]:
+def joined(pieces: Iterable[Written]) -> list[Written]:
     """Join neighbouring pieces of text."""
-    parts: list[str | MediumRequest] = []
+    parts: list[Written] = []
     for piece in pieces:
         if isinstance(piece, str) and parts and isinstance(parts[-1], str):
             parts[-1] += piece
@@ -171,7 +185,21 @@ def joined(pieces: Iterable[str | MediumRequest]) -> list[str | MediumRequest]:
     return parts
 
 
-def _read_part(record: Mapping[str, str], folder: Path) -> str | MediumRequest:
+def _kept_parts(parts: Iterable[Written], folder: Path, id_: str) -> list[dict[str, str]]:
+    """Describe the parts of a reply; conditioning is written to files."""
+    kept: list[dict[str, str]] = []
+    for number, part in enumerate(parts):
+        if isinstance(part, str):
+            kept.append({"text": part})
+            continue
+        path = folder / f"{id_}-{number}.npy"
+        with atomic_path(path) as partial:
+            np.save(partial, part.conditioning.float().cpu().numpy())
+        kept.append({"modality": part.modality, "conditioning": path.name})
+    return kept
+
+
+def _read_part(record: Mapping[str, str], folder: Path) -> Written:
     if "text" in record:
         return record["text"]
     conditioning = torch.from_numpy(np.load(folder / record["conditioning"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from nextgpt.data.conversations import medium_of
 from nextgpt.data.manifest import Item, read_manifest
-from nextgpt.evaluation.answers import Answers, Draft, fingerprint
+from nextgpt.evaluation.answers import Answers, Writer, WrittenReply, fingerprint
 from nextgpt.evaluation.judge import Judge
 from nextgpt.evaluation.metrics import Row
 from nextgpt.evaluation.nearest import Nearest
@@ -127,11 +127,10 @@ class Evaluation:
         """List the world's media of a modality in some splits."""
         return [i for i in self.items if i.modality == modality and i.split in splits]
 
-    def draft(self, conversation: Conversation) -> Draft:
-        """Prepare the reply to a conversation."""
-        return partial(
-            self.assistant.write, conversation, seed=self.seed, max_new_tokens=MAX_NEW_TOKENS
-        )
+    @property
+    def writer(self) -> Writer[Conversation]:
+        """Writes the replies to conversations."""
+        return partial(self.assistant.write, seed=self.seed, max_new_tokens=MAX_NEW_TOKENS)
 
     @cached_property
     def sampler(self) -> DialogueSampler:
@@ -150,15 +149,12 @@ class Evaluation:
         return self.some(possible, NUM_REQUESTS)
 
     @cached_property
-    def request_drafts(self) -> dict[str, Draft]:
+    def written_requests(self) -> dict[str, WrittenReply]:
         """Replies to the requests, by the requests' ids."""
-        return self._drafts(self.requests)
+        return self.answers.write("requests", self._conversations(self.requests), self.writer)
 
-    def _drafts(self, requests: Sequence[Request]) -> dict[str, Draft]:
-        return {
-            request.id: self.draft(conversation_of(request.turns, self.manifest))
-            for request in requests
-        }
+    def _conversations(self, requests: Sequence[Request]) -> dict[str, Conversation]:
+        return {request.id: conversation_of(request.turns, self.manifest) for request in requests}
 
     def asked(
         self, modality: Modality, kind: Kind | None = None, num_wishes: int = 0
@@ -173,22 +169,17 @@ class Evaluation:
         Returns:
             A case a medium asked for; those of a reply are taken in order, and may be missing.
         """
-        cases = self._cases("requests", self.requests, self.request_drafts, modality)
+        cases = self._cases("requests", self.requests, modality)
         if kind is not None and kind in self.sampler.possible_kinds:
             numbers = range(FIRST_WISH, FIRST_WISH + self.at_most(num_wishes))
             wishes = [sampled_request(self.sampler, number, kind) for number in numbers]
-            cases += self._cases(kind, wishes, self._drafts(wishes), modality)
+            cases += self._cases(kind, wishes, modality)
         return cases
 
-    def _cases(
-        self,
-        name: str,
-        requests: Sequence[Request],
-        drafts: Mapping[str, Draft],
-        modality: Modality,
-    ) -> list[Case]:
+    def _cases(self, name: str, requests: Sequence[Request], modality: Modality) -> list[Case]:
         wanted = {request.id for request in requests if request.expected}
-        messages = self.answers.get(name, drafts, rendered=wanted)
+        conversations = self._conversations(requests)
+        messages = self.answers.get(name, conversations, self.writer, rendered=wanted)
         cases = []
         for request in requests:
             expected = [medium for medium in request.expected if medium.modality == modality]
@@ -214,11 +205,12 @@ class Evaluation:
         phrases = load_bank("held_out").phrases
         questions = [q for section in sections for q in phrases[section] if "{" not in q]
         rng = random.Random(self.seed)
-        drafts = {}
-        for item in items:
-            medium, question = medium_of(item, self.manifest), rng.choice(questions)
-            drafts[item.id] = self.draft(Conversation().user(medium, question))
-        return {id_: reply.text for id_, reply in self.answers.write(name, drafts).items()}
+        conversations = {
+            item.id: Conversation().user(medium_of(item, self.manifest), rng.choice(questions))
+            for item in items
+        }
+        written = self.answers.write(name, conversations, self.writer)
+        return {id_: reply.text for id_, reply in written.items()}
 
     def nearness(self, modality: Modality, cases: Sequence[Case]) -> str:
         """Word how like their nearest training media the generated ones are, on average."""

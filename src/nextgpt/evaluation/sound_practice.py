@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from nextgpt.evaluation.music_trunk import log_power
+from nextgpt.media.log_mel import griffin_lim, log_mel
 from nextgpt.world.sounds import INSTRUMENTS, SOUNDS
 from nextgpt.world.synthesis import NUM_SAMPLES, SAMPLE_RATE_HZ, Synthesiser
 
@@ -39,6 +40,9 @@ INSTRUMENT_OF: dict[int, str] = {
 LOUDEST = 80
 """Loudest bins of a spectrogram whose mean is its level."""
 
+VOCODED_PROBABILITY = 0.5
+NUM_ITERATIONS = 16
+"""Of the guess at the phases of what is vocoded."""
 STEPS_S = (0.2, 0.36, 0.58)
 LOUDNESS = 0.12
 NUM_FFT = 3 << 14
@@ -102,6 +106,10 @@ def practice_sound(program: int, synthesiser: Synthesiser, rng: random.Random) -
         waveform = _doubled(waveform, rng)
     if rng.random() < 0.7:
         waveform = _resounding(waveform, rng)
+    if rng.random() < VOCODED_PROBABILITY:
+        # Generated sounds have passed through a spectrogram; a judge must know what is left then.
+        log_mels = log_mel(torch.from_numpy(waveform)[None])
+        waveform = griffin_lim(log_mels, NUM_ITERATIONS)[0].numpy()
     loudness = float(np.sqrt(np.square(waveform).mean()))
     return (waveform * LOUDNESS / max(loudness, 1e-4)).astype(np.float32)
 

@@ -6,6 +6,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 SAMPLE_RATE_HZ = 16_000
 NUM_FFT = 1024
@@ -41,6 +42,25 @@ def log_mel(waveforms: Tensor, num_mels: int = NUM_MELS) -> Tensor:
 def mel_power(log_mels: Tensor) -> Tensor:
     """Undo the logarithm and the scaling of ``log_mel``."""
     return (log_mels * _SPREAD + _CENTRE).exp()
+
+
+def griffin_lim(log_mels: Tensor, num_iterations: int = 32) -> Tensor:
+    """Turn (B, mels, frames) log-mels into sounds without a vocoder, by guessing the phases.
+
+    Returns:
+        (B, frames * HOP_SAMPLES) float32.
+    """
+    from torchaudio.transforms import GriffinLim, InverseMelScale
+
+    to_linear = InverseMelScale(
+        NUM_FFT // 2 + 1, NUM_MELS, SAMPLE_RATE_HZ, 0.0, SAMPLE_RATE_HZ / 2, driver="gelsd"
+    )
+    to_waveform = GriffinLim(NUM_FFT, num_iterations, hop_length=HOP_SAMPLES, power=2.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sound = to_waveform(to_linear(mel_power(log_mels)).clamp_min(0))
+    length = log_mels.shape[-1] * HOP_SAMPLES
+    return functional.pad(sound, (0, max(0, length - sound.shape[-1])))[:, :length]
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -11,7 +11,7 @@ from nextgpt.data.conversations import ManifestSource, medium_of
 from nextgpt.data.manifest import Item
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message, Part
-from nextgpt.world.dialogues import DialogueSampler, DialogueTurn, Shown
+from nextgpt.world.dialogues import KIND_WEIGHTS, DialogueSampler, DialogueTurn, Kind, Shown
 from nextgpt.world.phrase_bank import BankName
 
 
@@ -40,6 +40,7 @@ class WorldDialogues(ManifestSource):
         bank: str = "train",
         num_items: int | dict[str, int] | None = None,
         seed: int = 0,
+        kind_weights: dict[str, float] | None = None,
     ) -> None:
         """Choose media and phrasings.
 
@@ -50,10 +51,13 @@ class WorldDialogues(ManifestSource):
             num_items: A random choice of so many media of each modality, one number for all or by
                 modality; all by default.
             seed: Of the choice and of the dialogues.
+            kind_weights: Share of each kind of dialogue, in any unit; those of
+                ``nextgpt.world.dialogues`` by default.
         """
         super().__init__(manifest, split, seed=seed)
         self.num_items_of_each = num_items
         self.bank = bank
+        self.kind_weights = kind_weights or KIND_WEIGHTS
         self._sampler: DialogueSampler | None = None
 
     @cached_property
@@ -79,7 +83,8 @@ class WorldDialogues(ManifestSource):
         if self._sampler is None:
             # The sampler itself refuses other names.
             bank = cast(BankName, self.bank)
-            self._sampler = DialogueSampler(self.items, bank, self.seed)
+            weights = cast(Mapping[Kind, float], self.kind_weights)
+            self._sampler = DialogueSampler(self.items, bank, self.seed, weights)
         return conversation_of(self._sampler(index), self.manifest)
 
     def media(self) -> list[Medium]:

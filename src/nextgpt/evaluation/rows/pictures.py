@@ -11,15 +11,14 @@ import torch
 from nextgpt.data.conversations import medium_of
 from nextgpt.decoders import Decoder
 from nextgpt.encoders import MicroBindEncoder
-from nextgpt.evaluation.answers import Draft
 from nextgpt.evaluation.metrics import Row, background_of, concepts_named
 from nextgpt.evaluation.report import Sample
-from nextgpt.generation import MediumRequest
 from nextgpt.media import Image
 from nextgpt.modality import Modality
 from nextgpt.training.parts.binding import name_vectors
 from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.conversations import conversation_of
+from nextgpt.writing import MediumRequest, Written
 
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
@@ -115,36 +114,32 @@ def signals_against_text(evaluation: Evaluation) -> Row:
     """Pictures from signal tokens against pictures from the caption handed to the decoder."""
     numbers = range(evaluation.at_most(NUM_COMPARED))
     dialogues = [evaluation.sampler(FIRST_COMPARED + number, "draw") for number in numbers]
-    wishes = {
-        f"{number:03d}": (turns[:-1], turns[-1].pictures[0])
-        for number, turns in enumerate(dialogues)
+    wishes = {f"{number:03d}": turns[-1].pictures[0] for number, turns in enumerate(dialogues)}
+    conversations = {
+        id_: conversation_of(turns[:-1], evaluation.manifest)
+        for id_, turns in zip(wishes, dialogues, strict=True)
     }
-    decoder = evaluation.assistant.model.decoders[Modality.IMAGE]
-    drafts: dict[str, dict[str, Draft]] = {
-        "signals": {
-            id_: evaluation.draft(conversation_of(turns, evaluation.manifest))
-            for id_, (turns, _) in wishes.items()
-        },
-        "captions_as_text": {
-            id_: partial(_from_caption, decoder, picture.caption)
-            for id_, (_, picture) in wishes.items()
-        },
-    }
-    hits = {}
-    for name, each in drafts.items():
-        replies = evaluation.answers.get(name, each)
-        hits[name] = sum(
+    captions = {id_: picture.caption for id_, picture in wishes.items()}
+    from_captions = partial(_from_captions, evaluation.assistant.model.decoders[Modality.IMAGE])
+    answers = evaluation.answers
+    hits = []
+    for replies in (
+        answers.get("signals", conversations, evaluation.writer),
+        answers.get("captions_as_text", captions, from_captions),
+    ):
+        right = sum(
             bool(reply.images)
-            and evaluation.judge.concepts_in([reply.images[0].pil])[0]
-            == wishes[id_][1].scene.concept
+            and evaluation.judge.concepts_in([reply.images[0].pil])[0] == wishes[id_].scene.concept
             for id_, reply in replies.items()
         )
-    signals, text = hits["signals"], hits["captions_as_text"]
+        hits.append(right)
+    signals, text = hits
     note = f"{signals} pictures right from signal tokens, {text} from the caption as text"
     ratio = signals / max(text, 1)
     return Row("signal tokens over caption as text", ratio, ">=", 0.9, len(wishes), note=note)
 
 
-def _from_caption(decoder: Decoder, caption: str) -> list[str | MediumRequest]:
-    """Request a picture by the caption itself, as the decoder's own text encoder reads it."""
-    return [MediumRequest(Modality.IMAGE, decoder.encode_text([caption]))]
+def _from_captions(decoder: Decoder, captions: list[str]) -> list[tuple[int, Written]]:
+    """Request pictures by the captions themselves, as the decoder's own text encoder reads them."""
+    conditioning = decoder.encode_text(captions)
+    return [(i, MediumRequest(Modality.IMAGE, each[None])) for i, each in enumerate(conditioning)]

@@ -23,7 +23,7 @@ EVERY_MEDIUM_REQUESTS = (
 
 def rows(evaluation: Evaluation) -> Iterator[Row]:
     """Whether replies hold exactly what was asked for, none of them rendered."""
-    written = evaluation.answers.write("requests", evaluation.request_drafts)
+    written = evaluation.written_requests
     verdicts = [
         written[request.id].modalities == [medium.modality for medium in request.expected]
         for request in evaluation.requests

@@ -13,8 +13,8 @@ from nextgpt.media.log_mel import (
     NUM_FFT,
     NUM_MELS,
     SAMPLE_RATE_HZ,
+    griffin_lim,
     log_mel,
-    mel_power,
 )
 from nextgpt.training.parts.saving import halve
 from nextgpt.training.schedule import adamw_with_cosine
@@ -57,25 +57,6 @@ def log_spectral_distance_db(generated: Tensor, real: Tensor) -> Tensor:
         for sound in (generated, real)
     )
     return (ours - theirs).square().mean(dim=1).sqrt().mean(dim=1)
-
-
-def griffin_lim(log_mels: Tensor, num_iterations: int = 32) -> Tensor:
-    """Turn (B, mels, frames) log-mels into sounds without a vocoder: what one has to beat.
-
-    Returns:
-        (B, frames * HOP_SAMPLES) float32.
-    """
-    from torchaudio.transforms import GriffinLim, InverseMelScale
-
-    to_linear = InverseMelScale(
-        NUM_FFT // 2 + 1, NUM_MELS, SAMPLE_RATE_HZ, 0.0, SAMPLE_RATE_HZ / 2, driver="gelsd"
-    )
-    to_waveform = GriffinLim(NUM_FFT, num_iterations, hop_length=HOP_SAMPLES, power=2.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        sound = to_waveform(to_linear(mel_power(log_mels)).clamp_min(0))
-    length = log_mels.shape[-1] * HOP_SAMPLES
-    return functional.pad(sound, (0, max(0, length - sound.shape[-1])))[:, :length]
 
 
 class VocoderRecipe(lightning.LightningModule):

@@ -1,0 +1,187 @@
+"""Replies as the language model writes them: text, and the media it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from nextgpt.collate import collate
+from nextgpt.media import Medium
+from nextgpt.messages import Conversation
+from nextgpt.modality import Modality
+from nextgpt.model import NextGPTModel
+
+
+@dataclass(frozen=True)
+class MediumRequest:
+    """A medium that the model asked for by a run of signal tokens."""
+
+    modality: Modality
+    conditioning: Tensor
+    """(1, L, C) float32: what the decoder makes the medium from."""
+
+
+Written = str | MediumRequest
+"""A piece of text, or a medium that stands there."""
+
+
+@dataclass(frozen=True)
+class WritingOptions:
+    """How replies are written."""
+
+    seed: int = 0
+    """Of the choice of tokens."""
+    required: Collection[Modality] | None = None
+    """The media that a reply must hold, each at least once, and no others; None leaves it open."""
+    max_new_tokens: int = 256
+    """Tokens of a reply at most; a started run is always finished."""
+    temperature: float = 0.0
+    """0 takes the most likely token."""
+    top_p: float = 1.0
+    """Samples from the smallest set of tokens with this probability."""
+
+
+def features(model: NextGPTModel, modality: Modality, media: list[Medium]) -> Tensor:
+    """Encode media of one modality, (n, N, D_enc)."""
+    tensors = [model.encoder.preprocess(modality, medium) for medium in media]
+    return model.encoder.encode(modality, torch.stack(tensors).to(model.device))
+
+
+@torch.inference_mode()
+def write(
+    model: NextGPTModel, conversations: Sequence[Conversation], options: WritingOptions
+) -> Iterator[tuple[int, Written]]:
+    """Write the replies to some conversations side by side, rendering nothing.
+
+    Yields:
+        The number of a conversation and the next piece of its reply, as soon as it is written.
+
+    Raises:
+        ValueError: a conversation cannot be answered.
+    """
+    from transformers import DynamicCache
+
+    language_model = model.language_model
+    # At the worst, media that are still owed follow max_new_tokens of text.
+    room = options.max_new_tokens + len(language_model.signals)
+    plans = [model.prompter.generation_plan(each, room) for each in conversations]
+    batch = collate(plans, lambda modality, media: features(model, modality, media))
+    cache = DynamicCache(config=language_model.llm.config)
+    replies = [_Reply(model, number, options) for number in range(len(conversations))]
+    embeds, fresh = model.assemble(batch), batch.attention_mask
+    mask = fresh
+    while True:
+        states = language_model(embeds, mask, cache)
+        lengths = fresh.sum(dim=1)
+        logits = language_model.logits(states[torch.arange(len(replies)), lengths - 1])
+        for row, (reply, length) in enumerate(zip(replies, lengths.tolist(), strict=True)):
+            for piece in reply.go_on(states[row, :length], embeds[row, :length], logits[row]):
+                yield reply.number, piece
+        rows = [row for row, reply in enumerate(replies) if reply.tokens]
+        if not rows:
+            return
+        if len(rows) < len(replies):
+            cache.batch_select_indices(torch.tensor(rows, device=mask.device))
+            mask, replies = mask[rows], [replies[row] for row in rows]
+        tokens = [torch.tensor(reply.tokens, device=mask.device) for reply in replies]
+        fresh = pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
+        embeds = language_model.embed(pad_sequence(tokens, batch_first=True))
+        mask = torch.cat([mask, fresh], dim=1)
+
+
+class _Reply:
+    """One reply while it is written."""
+
+    def __init__(self, model: NextGPTModel, number: int, options: WritingOptions) -> None:
+        signals = model.language_model.signals
+        required = options.required
+        self.model, self.number, self.options = model, number, options
+        self.forbidden = signals.forbidden(
+            set(signals.modalities if required is None else required)
+        )
+        self.owed = set(required or ())
+        self.text = _TextPieces(model.language_model.tokenizer)
+        self.generator = torch.Generator().manual_seed(options.seed)
+        self.num_written = 0
+        self.run: Modality | None = None
+        """Of the signal tokens read last."""
+        self.tokens: list[int] = []
+        """What the language model reads next; nothing when the reply is whole."""
+
+    def go_on(self, states: Tensor, embeds: Tensor, logits: Tensor) -> Iterator[Written]:
+        """Choose what comes next.
+
+        Args:
+            states: (T, D) of the tokens read last.
+            embeds: (T, D) of the same.
+            logits: (V + S,) behind them.
+        """
+        signals = self.model.language_model.signals
+        if self.run is not None:
+            conditioning = self.model.project(self.run, states[None], embeds[None])
+            yield MediumRequest(self.run, conditioning)
+            self.run = None
+        options = self.options
+        allowed = logits.masked_fill(self.forbidden, -torch.inf)
+        token = _sample(allowed, options.temperature, options.top_p, self.generator)
+        if token == self.model.prompter.end_id or self.num_written >= options.max_new_tokens:
+            if not self.owed:
+                self.tokens = []
+                if piece := self.text.finish():
+                    yield piece
+                return
+            token = signals.run(min(self.owed, key=signals.modalities.index))[0]
+        self.run = signals.started_by(token)
+        if self.run is None:
+            self.tokens, piece = [token], self.text.add(token)
+        else:
+            self.tokens, piece = signals.run(self.run), self.text.finish()
+            self.owed.discard(self.run)
+        self.num_written += len(self.tokens)
+        if piece:
+            yield piece
+
+
+class _TextPieces:
+    """Decodes tokens into text, holding back characters that are not whole yet."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.ids: list[int] = []
+        self.shown = 0
+
+    def _decoded(self) -> str:
+        return self.tokenizer.decode(
+            self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+    def add(self, token: int) -> str:
+        """Return the text that this token completes."""
+        self.ids.append(token)
+        text = self._decoded()
+        if text.endswith("\N{REPLACEMENT CHARACTER}"):
+            return ""
+        piece, self.shown = text[self.shown :], len(text)
+        return piece
+
+    def finish(self) -> str:
+        """Return what is left and start anew."""
+        piece = self._decoded()[self.shown :]
+        self.ids, self.shown = [], 0
+        return piece
+
+
+def _sample(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> int:
+    """Choose the next token from (V,) logits."""
+    if temperature <= 0:
+        return int(logits.argmax())
+    probabilities, order = (logits / temperature).softmax(-1).sort(descending=True)
+    kept = probabilities.cumsum(-1) - probabilities < top_p
+    kept[0] = True
+    choice = torch.multinomial(probabilities * kept, 1, generator=generator)
+    return int(order[choice])
