@@ -24,6 +24,8 @@ from nextgpt.cli import main
 from nextgpt.evaluation.metrics import background_of, concepts_named
 from nextgpt.media.log_mel import griffin_lim, log_mel
 from nextgpt.training.parts.vocoder import log_spectral_distance_db
+from nextgpt.world.motions import MOTIONS
+from nextgpt.world.sounds import SOUNDS
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +92,13 @@ def test_a_request_for_a_picture_is_drawn_as_asked(model: NextGPT) -> None:
 
 
 def test_the_model_recognises_what_it_drew(model: NextGPT) -> None:
-    reply = model.chat(["What is in this picture?", drawing(model).images[0]], seed=1)
-    assert concepts_named(reply.text) == {"dog"}
+    # Three in four drawings are right, and three in four captions; chance is one in forty.
+    recognised = []
+    for concept in ("dog", "cat", "violin", "rocket", "banana", "airplane", "horse", "car"):
+        drawn = model.chat(f"Draw the {concept} on a blue background.", seed=1)
+        reply = model.chat(["What is in this picture?", *drawn.images], seed=1)
+        recognised.append(concepts_named(reply.text) == {concept})
+    assert sum(recognised) >= 3
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_seed_another(model: NextGPT) -> None:
@@ -117,23 +124,14 @@ def test_a_second_turn_edits_the_picture_of_the_first(model: NextGPT) -> None:
     assert background_of(reply.images[0].pil) == "red"
 
 
-# The model that also makes sounds and clips, not yet as good at pictures as the shipped one: its
-# tests show that the whole is there and works, not how well.
-
-
-@pytest.fixture(scope="module")
-def any_model() -> NextGPT:
-    return NextGPT.from_pretrained(shipped_model().parent / "micro-any")
+@cache
+def trumpet(model: NextGPT) -> Message:
+    return model.chat("Let me hear a trumpet playing three high notes.", seed=1)
 
 
 @cache
-def trumpet(any_model: NextGPT) -> Message:
-    return any_model.chat("Let me hear a trumpet playing three high notes.", seed=1)
-
-
-@cache
-def rocket(any_model: NextGPT) -> Message:
-    return any_model.chat("Make a clip of a rocket moving up on a black background.", seed=1)
+def rocket(model: NextGPT) -> Message:
+    return model.chat("Make a clip of a rocket moving up on a black background.", seed=1)
 
 
 def is_heard(sound: Audio) -> bool:
@@ -150,36 +148,38 @@ def moves(clip: Video) -> bool:
     return frames.shape == (8, 64, 64, 3) and float(np.abs(np.diff(frames, axis=0)).mean()) > 1
 
 
-def test_a_request_for_a_sound_is_played(any_model: NextGPT) -> None:
-    reply = trumpet(any_model)
+def test_a_request_for_a_sound_is_played(model: NextGPT) -> None:
+    reply = trumpet(model)
     assert kinds(reply) == ["audio"]
     assert "trumpet" in reply.text
     assert is_heard(reply.audios[0])
 
 
-def test_a_request_for_a_clip_is_animated(any_model: NextGPT) -> None:
-    reply = rocket(any_model)
+def test_a_request_for_a_clip_is_animated_as_asked(model: NextGPT) -> None:
+    reply = rocket(model)
     assert kinds(reply) == ["video"]
-    assert "rocket" in reply.text
     assert moves(reply.videos[0])
+    middle = PIL.Image.fromarray(reply.videos[0].frames(8)[4])
+    assert background_of(middle) == "black"
 
 
-def test_three_media_come_in_the_order_asked(any_model: NextGPT) -> None:
+def test_three_media_come_in_the_order_asked(model: NextGPT) -> None:
     question = (
         "show me a rooster, let me hear a trumpet, and make a short clip of a rocket flying up"
     )
-    reply = any_model.chat(question, seed=1)
+    reply = model.chat(question, seed=1)
     assert kinds(reply) == ["image", "audio", "video"]
     assert is_drawn(reply.images[0]) and is_heard(reply.audios[0]) and moves(reply.videos[0])
     named = [concepts_named(part) for part in reply.parts if isinstance(part, str)]
     assert named[0] == {"rooster"} and named[-1] == {"rocket"}
 
 
-def test_sounds_and_clips_are_read(any_model: NextGPT) -> None:
-    heard = any_model.chat(["What do you hear?", trumpet(any_model).audios[0]], seed=1)
-    seen = any_model.chat(["What is happening here?", rocket(any_model).videos[0]], seed=1)
+def test_sounds_and_clips_of_its_own_are_described(model: NextGPT) -> None:
+    heard = model.chat(["What do you hear?", trumpet(model).audios[0]], seed=1)
+    seen = model.chat(["What is happening in this clip?", rocket(model).videos[0]], seed=1)
     assert kinds(heard) == kinds(seen) == []
-    assert heard.text.strip() and seen.text.strip() and heard.text != seen.text
+    assert any(word in heard.text for word in SOUNDS)
+    assert any(phrase in seen.text for phrase in MOTIONS.values())
 
 
 @pytest.mark.parametrize(
