@@ -49,6 +49,10 @@ class ChainBatch:
         return ChainBatch(**{each.name: moved(getattr(self, each.name)) for each in fields(self)})
 
 
+RunStates = dict[Modality, tuple[Tensor, Tensor]]
+"""By modality, states and input embeddings, (n, S, D) each, in the order of a batch's runs."""
+
+
 @dataclass
 class ChainOutput:
     """What one pass over a batch yields.
@@ -205,11 +209,25 @@ class NextGPTModel(nn.Module):
         # NOTE: the output table is a fifth of the micro model; only learned positions pay for it.
         learned = batch.labels[:, 1:] != IGNORED
         logits = self.language_model.logits(states[:, :-1][learned])
-        conditioning = {}
+        conditioning = self.project_runs(self._at_runs(batch, states, inputs_embeds))
+        return ChainOutput(logits, batch.labels[:, 1:][learned], conditioning)
+
+    def read_runs(self, batch: ChainBatch) -> RunStates:
+        """Run the language model alone and return what ``project_runs`` takes."""
+        inputs_embeds = self.assemble(batch)
+        states = self.language_model(inputs_embeds, batch.attention_mask)
+        return self._at_runs(batch, states, inputs_embeds)
+
+    def project_runs(self, runs: RunStates) -> dict[Modality, Tensor]:
+        """Conditioning (n, L, C) of every modality's runs."""
+        return {modality: self.project(modality, *pair) for modality, pair in runs.items()}
+
+    def _at_runs(self, batch: ChainBatch, states: Tensor, embeds: Tensor) -> RunStates:
+        found = {}
         for modality, runs in batch.runs.items():
             rows, starts = runs.unbind(1)
             length = self.language_model.signals.num_signal_tokens[modality]
             positions = starts.unsqueeze(1) + torch.arange(length, device=starts.device)
             at = (rows.unsqueeze(1), positions)
-            conditioning[modality] = self.project(modality, states[at], inputs_embeds[at])
-        return ChainOutput(logits, batch.labels[:, 1:][learned], conditioning)
+            found[modality] = (states[at], embeds[at])
+        return found

@@ -104,6 +104,7 @@ class ChainData(lightning.LightningDataModule):
         weights: list[float] | None = None,
         batch_size: int = 16,
         num_validation: int = 64,
+        num_conversations: int | None = None,
         requests: Path | None = None,
         seed: int = 0,
     ) -> None:
@@ -115,6 +116,8 @@ class ChainData(lightning.LightningDataModule):
             weights: Relative share of each training source; equal by default.
             batch_size: Conversations a step.
             num_validation: Conversations of one validation.
+            num_conversations: Training conversations before the first comes again, in whole windows
+                of batches; endless by default.
             requests: JSON lines that ``predict`` answers, one conversation each.
             seed: Of the mixture.
         """
@@ -128,10 +131,20 @@ class ChainData(lightning.LightningDataModule):
             )
         self.batch_size = batch_size
         self.num_validation = num_validation
+        window = SimilarLengths.WINDOW * batch_size
+        if num_conversations is not None and (num_conversations < 1 or num_conversations % window):
+            raise ValueError(
+                f"num_conversations is {num_conversations}, which is not a multiple of {window} "
+                f"({SimilarLengths.WINDOW} batches of {batch_size}); choose "
+                f"{(num_conversations // window + 1) * window}"
+            )
+        self.num_conversations = num_conversations
         self.requests = requests
         self.seed = seed
-        mixture = Mixture(self.train, self.weights, seed, 2**31)
-        self.batches = SimilarLengths(lambda index: self._plan(mixture[index]), batch_size, seed)
+        mixture = Mixture(self.train, self.weights, seed, num_conversations or 2**31)
+        self.batches = SimilarLengths(
+            lambda index: self._plan(mixture[index % len(mixture)]), batch_size, seed
+        )
         self.first_step = 0
 
     @property

@@ -1,5 +1,6 @@
 """One stage of training the chain, as a LightningModule."""
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -14,7 +15,8 @@ from nextgpt import checkpoint
 from nextgpt.generation import NextGPT
 from nextgpt.losses import alignment_loss, caption_cross_entropy
 from nextgpt.messages import Conversation
-from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.modality import Modality
+from nextgpt.model import ChainBatch, NextGPTModel, RunStates
 from nextgpt.training.schedule import adamw_with_cosine
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,10 @@ class Stage(lightning.LightningModule):
     """Trains some parts of a chain and hands the result on as a checkpoint directory.
 
     ``encode_align`` trains ``input_projection``; ``decode_align`` trains ``output_projections`` and
-    ``signal_rows``; ``instruct`` trains ``lora``, both projections and the rows.
+    ``signal_rows``; ``instruct`` trains ``lora``, both projections and the rows; ``decode_refine``
+    trains ``output_projections``. There the language model gives the same states for the same
+    batch, so they are computed once if the conversations come again
+    (`ChainData.num_conversations`).
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Stage(lightning.LightningModule):
         self.alignment_weight = alignment_weight
         self.chain_config: dict[str, Any] = {}
         """The configuration that ``chain`` was built from; set by the command line."""
+        self._run_states: dict[bytes, RunStates] = {}
         self.strict_loading = False  # NOTE: frozen weights are not in checkpoints, see below.
         if start_from is not None:
             checkpoint.load_trained(chain, start_from, grow)
@@ -78,24 +84,54 @@ class Stage(lightning.LightningModule):
     def _losses(self, batch: ChainBatch) -> dict[str, Tensor]:
         output = self.chain(batch)
         losses = {"cross_entropy": caption_cross_entropy(output.logits, output.labels)}
-        for modality, conditioning in output.conditioning.items():
-            target = batch.targets[modality]
-            losses[f"alignment_{modality}"] = alignment_loss(conditioning, target, self.alignment)
-        return losses
+        return losses | self._alignment(output.conditioning, batch)
+
+    def _alignment(
+        self, conditioning: dict[Modality, Tensor], batch: ChainBatch
+    ) -> dict[str, Tensor]:
+        return {
+            f"alignment_{modality}": alignment_loss(
+                predicted, batch.targets[modality], self.alignment
+            )
+            for modality, predicted in conditioning.items()
+        }
+
+    @property
+    def _remembers(self) -> bool:
+        """Whether the states at signal runs stay the same and are needed again."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        return self.trains == ["output_projections"] and data.num_conversations is not None
+
+    @torch.no_grad()
+    def _remembered(self, batch: ChainBatch) -> RunStates:
+        digest = hashlib.sha256(batch.input_ids.cpu().numpy().tobytes())
+        for features in batch.features.values():
+            digest.update(features.cpu().numpy().tobytes())
+        key = digest.digest()
+        if key not in self._run_states:
+            self._run_states[key] = self.chain.read_runs(batch)
+        return self._run_states[key]
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         weights = {
             name: 1.0 if name == "cross_entropy" else self.alignment_weight for name in losses
         }
-        return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        return sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
 
-    def training_step(self, batch: ChainBatch) -> Tensor:
-        """Sum of cross-entropy and alignment; each is logged."""
-        losses = self._losses(batch)
+    def training_step(self, batch: ChainBatch) -> Tensor | None:
+        """Sum of cross-entropy and alignment; each is logged.
+
+        Returns:
+            None, and nothing is learned, where a batch holds nothing for the parts that train.
+        """
+        if self._remembers:
+            losses = self._alignment(self.chain.project_runs(self._remembered(batch)), batch)
+        else:
+            losses = self._losses(batch)
         total = self._total(losses)
         self.log_dict(losses, prog_bar=True, batch_size=len(batch.input_ids))
         self.log("loss", total, batch_size=len(batch.input_ids))
-        return total
+        return total if total.requires_grad else None
 
     def validation_step(self, batch: ChainBatch) -> None:
         """The same losses on held-out data, under ``validation/``."""

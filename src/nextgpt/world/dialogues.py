@@ -38,17 +38,17 @@ __all__ = [
 KIND_WEIGHTS: dict[Kind, float] = {
     "draw": 0.12,
     "sound": 0.075,
-    "animate": 0.065,
-    "look": 0.12,
-    "listen": 0.06,
-    "watch": 0.045,
-    "chat": 0.12,
-    "multi_turn": 0.15,
+    "animate": 0.075,
+    "look": 0.09,
+    "listen": 0.075,
+    "watch": 0.075,
+    "chat": 0.11,
+    "multi_turn": 0.09,
     "several": 0.075,
     "pair": 0.02,
     "cross": 0.06,
-    "transform": 0.03,
-    "outside": 0.06,
+    "transform": 0.045,
+    "outside": 0.09,
 }
 """Share of each kind of dialogue."""
 
