@@ -197,8 +197,20 @@ class Stage(lightning.LightningModule):
             "stage_trained": self.trains,
             "parent": str(self.start_from) if self.start_from else None,
             "steps": self.trainer.global_step,
+            "learning_rate": self.learning_rate,
             "metrics": metrics,
             "data": self.trainer.datamodule.provenance(),  # type: ignore[attr-defined]
+            "earlier": self._earlier(),
         }
         checkpoint.save(self.chain, self.output, self.chain_config, provenance)
         logger.info("trained parts are in %s", self.output)
+
+    def _earlier(self) -> list[dict[str, Any]]:
+        """What the trainings before this one wrote, the first one first."""
+        if self.start_from is None:
+            return []
+        record = json.loads((self.start_from / "provenance.json").read_text())
+        earlier = record.pop("earlier", [])
+        for shared in ("language_model", "adapter", "versions"):
+            record.pop(shared, None)
+        return [*earlier, record]
