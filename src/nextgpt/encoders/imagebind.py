@@ -23,7 +23,7 @@ from nextgpt.sources import resolve
 IMAGE_SIZE = 224
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
-VIDEO_CLIPS, VIDEO_CLIP_S, FRAMES_PER_CLIP, CROPS_PER_CLIP = 5, 2.0, 2, 3
+VIDEO_CLIPS, VIDEO_CLIP_S, CROPS_PER_CLIP = 5, 2.0, 3
 AUDIO_CLIPS, AUDIO_CLIP_S, SAMPLE_RATE_HZ = 3, 2.0, 16_000
 NUM_MELS, NUM_MEL_FRAMES = 128, 204
 MEL_MEAN, MEL_STD = -4.268, 9.138
@@ -159,16 +159,12 @@ def _crops(values: Tensor, count: int) -> list[Tensor]:
 
 def _video_values(video: Video) -> Tensor:
     """Prepare (15, 3, 2, 224, 224) values: first and last frame of 5 evenly spaced clips."""
-    duration_s = video.duration_s
-    starts_s = np.linspace(0, max(0.0, duration_s - VIDEO_CLIP_S), VIDEO_CLIPS)
-    # Frames are sampled densely enough to reach within a quarter second of each clip's two ends.
-    num_frames = int(np.clip(4 * duration_s, VIDEO_CLIPS * FRAMES_PER_CLIP, 240))
-    frames = video.frames(num_frames)
+    starts_s = np.linspace(0, max(0.0, video.duration_s - VIDEO_CLIP_S), VIDEO_CLIPS)
+    ends_s = np.minimum(starts_s + VIDEO_CLIP_S, video.duration_s)
+    last_s = np.maximum(starts_s, ends_s - 0.5 / video.frames_per_second)
     clips = []
-    for start_s in starts_s:
-        ends_s = np.array([start_s, min(start_s + VIDEO_CLIP_S, duration_s)])
-        indices = np.clip((ends_s / duration_s * num_frames).astype(int), 0, num_frames - 1)
-        shown = [_short_side(PILImage.fromarray(frames[index])) for index in indices]
+    for frames in video.frames_at(np.stack([starts_s, last_s], axis=1)):
+        shown = [_short_side(PILImage.fromarray(frame)) for frame in frames]
         clips += _crops(torch.stack(shown, dim=1), CROPS_PER_CLIP)
     return torch.stack(clips)
 

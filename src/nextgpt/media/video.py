@@ -195,18 +195,25 @@ class Video(Medium):
         """
         window_s = min(duration_s, self.duration_s)
         starts_s = np.linspace(0, self.duration_s - window_s, num_windows)
-        return self._frames_at(
+        return self.frames_at(
             starts_s[:, None] + (np.arange(num_frames) + 0.5) / num_frames * window_s
         )
 
     def check(self) -> Self:
         """Decode the first and the last frame; return self, or raise MediaError."""
         last_s = max(0.0, self.duration_s - 0.5 / self.frames_per_second)
-        self._frames_at(np.array([0.0, last_s]))
+        self.frames_at(np.array([0.0, last_s]))
         return self
 
-    def _frames_at(self, times_s: np.ndarray) -> np.ndarray:
-        """The frames shown at times since the start; (*times_s.shape, H, W, 3) uint8."""
+    def frames_at(self, times_s: np.ndarray) -> np.ndarray:
+        """Frames shown at some times, in seconds since the start and of any shape.
+
+        Returns:
+            (*times_s.shape, H, W, 3) uint8; see ``windows``.
+
+        Raises:
+            ValueError: unreadable, empty, truncated, or without moving pictures.
+        """
         info = self._info
         if self._frames is not None:
             indices = (times_s * info.frames_per_second + 1e-6).astype(int)
