@@ -70,6 +70,16 @@ def test_a_sound_is_right_when_the_judge_hears_the_instrument(measured: Evaluati
     assert "similarity" in instruments.note
 
 
+def test_a_judge_is_held_against_sounds_that_fit_the_wish(measured: Evaluation) -> None:
+    [item, *_] = sounds._alone(measured, "train", "validation", "held_out_combination")
+    pitch = {key: item.attributes[key] for key in ("register", "contour")}
+    fitting = ExpectedMedium("audio", item.concept, **pitch)
+    unheard = ExpectedMedium("audio", "dog")
+    assert sounds.known(measured, [fitting] * 3 + [unheard]) in {f"{n} of 3" for n in range(4)}
+    instruments, _ = sounds.generated(measured, [Case(fitting, None, "")])
+    assert "of 1 of the world's own sounds" in instruments.note
+
+
 def test_what_is_heard_is_drawn(measured: Evaluation) -> None:
     measured.samples["sounds"].clear()
     list(sounds.generated(measured, [case(LOW, played(LOW)), case(LOW, None)]))
