@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from nextgpt.data.manifest import Item
 from nextgpt.world.concepts import CONCEPTS
+from nextgpt.world.dialogues import DialogueTurn, Shown
 from nextgpt.world.motions import LOOPS, MOTIONS, OWN, MotionScene, describe_motion
 from nextgpt.world.scenes import COLOURS, Scene, describe, is_held_out_pair, sample_scene
 from nextgpt.world.sounds import (
@@ -88,3 +89,19 @@ def clip_items() -> list[Item]:
 
 def _splits(held_out: str, is_held_out: bool) -> tuple[str, ...]:
     return (held_out,) if is_held_out else ("train", "validation")
+
+
+def texts(turns: list[DialogueTurn], role: str | None = None) -> list[str]:
+    """What a dialogue says, or one side of it."""
+    return [
+        part
+        for turn in turns
+        if role in (None, turn.role)
+        for part in turn.parts
+        if isinstance(part, str)
+    ]
+
+
+def media(turns: list[DialogueTurn], role: str | None = None) -> list[Shown]:
+    """What a dialogue shows, or one side of it."""
+    return [shown for turn in turns if role in (None, turn.role) for shown in turn.media]
