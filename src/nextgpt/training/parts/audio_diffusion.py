@@ -100,6 +100,10 @@ class AudioDiffusionRecipe(DiffusionRecipe):
                 projection_class_embeddings_input_dim=conditioning.shape[-1],
                 class_embeddings_concat=True,
             )
+            # The components of a vector of length 1 are small beside the time step's, which are
+            # about 1, and what they say would be learned late.
+            with torch.no_grad():
+                unet.class_embedding.weight.mul_(conditioning.shape[-1] ** 0.5)
         return unet.to(memory_format=torch.channels_last)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Tensor) -> Tensor:
