@@ -293,7 +293,7 @@ def test_texts_are_whole_short_and_grammatical(
     for text in (text for turns in (*dialogues, *evaluated) for text in texts(turns)):
         assert text and "{" not in text and "  " not in text
         assert not re.search(r"\ba (?!one\b|ewe\b)[aeio]", text, re.IGNORECASE), text
-        assert not re.search(r"\ban [^aeiouhx]", text, re.IGNORECASE), text
+        assert not re.search(r"\ban (?!mp[34]\b)[^aeiouhx]", text, re.IGNORECASE), text
         assert not re.search(r"(two|three|2|3) (sheeps|fishes|strawberrys|buss)\b", text), text
         assert not re.search(r"\b(one|1|single) (\S+ )*?(notes|beats)\b", text), text
         assert not re.search(r"\b(two|three|four|2|3|4) (note|beat)\b", text), text
