@@ -204,8 +204,7 @@ class NextGPTModel(nn.Module):
 
     def forward(self, batch: ChainBatch) -> ChainOutput:
         """Score the learned tokens and project every signal run."""
-        inputs_embeds = self.assemble(batch)
-        states = self.language_model(inputs_embeds, batch.attention_mask)
+        states, inputs_embeds = self._read(batch)
         # NOTE: the output table is a fifth of the micro model; only learned positions pay for it.
         learned = batch.labels[:, 1:] != IGNORED
         logits = self.language_model.logits(states[:, :-1][learned])
@@ -214,13 +213,15 @@ class NextGPTModel(nn.Module):
 
     def read_runs(self, batch: ChainBatch) -> RunStates:
         """Run the language model alone and return what ``project_runs`` takes."""
-        inputs_embeds = self.assemble(batch)
-        states = self.language_model(inputs_embeds, batch.attention_mask)
-        return self._at_runs(batch, states, inputs_embeds)
+        return self._at_runs(batch, *self._read(batch))
 
     def project_runs(self, runs: RunStates) -> dict[Modality, Tensor]:
         """Conditioning (n, L, C) of every modality's runs."""
         return {modality: self.project(modality, *pair) for modality, pair in runs.items()}
+
+    def _read(self, batch: ChainBatch) -> tuple[Tensor, Tensor]:
+        inputs_embeds = self.assemble(batch)
+        return self.language_model(inputs_embeds, batch.attention_mask), inputs_embeds
 
     def _at_runs(self, batch: ChainBatch, states: Tensor, embeds: Tensor) -> RunStates:
         found = {}

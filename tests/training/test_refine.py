@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import pytest
 import torch
-from tiny_chain import exchange, medium, tiny_chain
+from tiny_chain import exchange, tiny_chain
 from torch import Tensor
 
 from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.datamodule import ChainData, SimilarLengths
-from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import MODALITIES, Modality
 from nextgpt.training.stage import Stage
@@ -33,12 +32,6 @@ class Exchanges(ConversationSource):
 
     def conversation(self, index: int) -> Conversation:
         return exchange(self.modalities[index % len(self.modalities)], seed=index)
-
-    def media(self) -> list[Medium]:
-        return [medium(modality, seed) for modality in MODALITIES for seed in range(3)]
-
-    def captions(self) -> list[Medium]:
-        return [medium(modality, seed) for modality in MODALITIES for seed in range(1, 4)]
 
 
 class Watched(Stage):

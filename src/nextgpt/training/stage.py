@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from nextgpt import checkpoint
+from nextgpt.data.datamodule import ChainData
 from nextgpt.generation import NextGPT
 from nextgpt.losses import alignment_loss, caption_cross_entropy
 from nextgpt.messages import Conversation
@@ -74,6 +75,13 @@ class Stage(lightning.LightningModule):
             checkpoint.load_trained(chain, start_from, grow)
         chain.set_trainable(trains)
 
+    @property
+    def data(self) -> ChainData:
+        """The data the trainer was given."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ChainData)
+        return data
+
     def on_fit_start(self) -> None:
         """Say what trains."""
         for part, parameters in self.chain.trainable_parts().items():
@@ -99,8 +107,8 @@ class Stage(lightning.LightningModule):
     @property
     def _remembers(self) -> bool:
         """Whether the states at signal runs stay the same and are needed again."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        return self.trains == ["output_projections"] and data.num_conversations is not None
+        repeats = self.data.num_conversations is not None
+        return repeats and self.trains == ["output_projections"]
 
     @torch.no_grad()
     def _remembered(self, batch: ChainBatch) -> RunStates:
@@ -199,7 +207,7 @@ class Stage(lightning.LightningModule):
             "steps": self.trainer.global_step,
             "learning_rate": self.learning_rate,
             "metrics": metrics,
-            "data": self.trainer.datamodule.provenance(),  # type: ignore[attr-defined]
+            "data": self.data.provenance(),
             "earlier": self._earlier(),
         }
         checkpoint.save(self.chain, self.output, self.chain_config, provenance)

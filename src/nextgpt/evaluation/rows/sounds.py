@@ -83,7 +83,7 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
 def known(evaluation: Evaluation, wishes: Sequence[ExpectedMedium]) -> str:
     """Count the wishes whose instrument the judge names in a sound of the world that fits them.
 
-    No model can be seen to do better.
+    A model whose sounds were the world's own would score about that.
     """
     sounds = _alone(evaluation, "train", "validation", "held_out_combination")
     rng = random.Random(evaluation.seed)
