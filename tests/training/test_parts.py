@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 from nextgpt.data.manifest import write_manifest
 from nextgpt.decoders import AudioDecoder, VideoDecoder
 from nextgpt.media import Audio, Image, Video
+from nextgpt.modality import Modality
 from nextgpt.training.parts.audio_diffusion import AudioDiffusionRecipe, SoundLatents
 from nextgpt.training.parts.audio_text_encoder import SoundCaptionData, SoundTextEncoderRecipe
 from nextgpt.training.parts.autoencoder import AutoencoderRecipe
+from nextgpt.training.parts.diffusion import CaptionedLatents
 from nextgpt.training.parts.image_diffusion import ImageDiffusionRecipe, PictureLatents
-from nextgpt.training.parts.media import LogMelData, PictureData, WaveformData
+from nextgpt.training.parts.media import LogMelData, PictureData, WaveformData, world_items
 from nextgpt.training.parts.text_encoder import CaptionData, TextEncoderRecipe
 from nextgpt.training.parts.video_diffusion import (
     ClipLatents,
@@ -215,3 +217,24 @@ def test_a_vocoder_learns() -> None:
         optimizer.step()
         losses.append(float(loss))
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_media_of_a_weighted_value_are_drawn_more_often(world: Path) -> None:
+    items = world_items(world, "train", modality=Modality.AUDIO)
+    share = sum(item.attributes["contour"] == "rising" for item in items) / len(items)
+    assert 0 < share < 0.5
+    # The latents say which sounds are drawn.
+    marks = torch.tensor([float(item.attributes["contour"] == "rising") for item in items])
+    conditioning = {item.caption: torch.zeros(1, 2) for item in items}
+
+    def drawn(weights: dict[str, float] | None) -> torch.Tensor:
+        data = SoundLatents(world=world, batch_size=4, weights=weights)
+        data.train = CaptionedLatents(marks, items, conditioning)
+        torch.manual_seed(0)
+        return torch.cat([latents for latents, _ in data.train_dataloader()])
+
+    assert drawn({"rising": 1000.0}).mean() > 0.9
+    # Without weights each is drawn once.
+    assert drawn(None).sum() == marks.sum()
+    with pytest.raises(ValueError, match="no audio has sideways"):
+        drawn({"sideways": 2.0})

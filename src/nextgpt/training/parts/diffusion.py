@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from tqdm import tqdm
 
 from nextgpt.data.manifest import Item
@@ -30,9 +31,9 @@ TEXT_BATCH = 64
 class CaptionedLatents(Dataset):
     """Latents with the conditioning (L, C) of their captions, both float32."""
 
-    def __init__(self, latents: Tensor, captions: list[str], conditioning: dict[str, Tensor]):
+    def __init__(self, latents: Tensor, items: list[Item], conditioning: dict[str, Tensor]):
         """Hold everything in memory: a picture's latent is 4 kB, a caption's conditioning 20 kB."""
-        self.latents, self.captions, self.conditioning = latents, captions, conditioning
+        self.latents, self.items, self.conditioning = latents, items, conditioning
 
     def __len__(self) -> int:
         """Number of media."""
@@ -40,7 +41,7 @@ class CaptionedLatents(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """One latent and its conditioning."""
-        return self.latents[index], self.conditioning[self.captions[index]]
+        return self.latents[index], self.conditioning[self.items[index].caption]
 
 
 class LatentData(lightning.LightningDataModule, ABC):
@@ -49,18 +50,27 @@ class LatentData(lightning.LightningDataModule, ABC):
     modality: ClassVar[Modality]
     ENCODED_TOGETHER: ClassVar[int] = 64
 
-    def __init__(self, pipeline: Path, world: Path | None = None, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        pipeline: Path,
+        world: Path | None = None,
+        batch_size: int = 64,
+        weights: dict[str, float] | None = None,
+    ) -> None:
         """Read from a world folder.
 
         Args:
             pipeline: Directory with trained ``vae``, ``text_encoder`` and ``tokenizer``.
             world: The folder of the manifest; the user's cache by default.
             batch_size: Latents a step.
+            weights: How many times as often as others a medium is drawn that has an attribute of
+                this value: ``{"rising": 3, "falling": 3}``.
         """
         super().__init__()
         self.pipeline = Path(pipeline)
         self.world = world or cache_dir() / "world"
         self.batch_size = batch_size
+        self.weights = weights or {}
 
     @abstractmethod
     def load_media(self, items: list[Item]) -> Tensor:
@@ -111,19 +121,27 @@ class LatentData(lightning.LightningDataModule, ABC):
             encoded = torch.cat([self.to_latents(batch) for batch in batches])
             save_file({"latents": encoded.contiguous()}, path)
         latents = load_file(path)["latents"]
-        captions = [item.caption for item in items]
-        distinct = sorted(set(captions))
+        distinct = sorted({item.caption for item in items})
         states = [
             self.encode_text(distinct[start : start + TEXT_BATCH])
             for start in range(0, len(distinct), TEXT_BATCH)
         ]
         conditioning = dict(zip(distinct, torch.cat(states), strict=True))
         scaled = latents * self.vae.config.scaling_factor
-        return CaptionedLatents(scaled.clone(), captions, conditioning)
+        return CaptionedLatents(scaled.clone(), items, conditioning)
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled training latents."""
-        return DataLoader(self.train, self.batch_size, shuffle=True, drop_last=True)
+        """Training latents in random order, by their weights.
+
+        Raises:
+            ValueError: a weight is of a value that no training medium has.
+        """
+        values = [list(map(str, item.attributes.values())) for item in self.train.items]
+        if unknown := set(self.weights) - {value for found in values for value in found}:
+            raise ValueError(f"weights: no {self.modality} has {', '.join(sorted(unknown))}")
+        weights = [math.prod(self.weights.get(value, 1.0) for value in found) for found in values]
+        sampler = WeightedRandomSampler(weights, len(weights), replacement=bool(self.weights))
+        return DataLoader(self.train, self.batch_size, sampler=sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
         """Latents of compositions that are not in the training split."""
