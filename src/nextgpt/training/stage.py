@@ -44,6 +44,7 @@ class Stage(lightning.LightningModule):
         weight_decay: float = 0.0,
         alignment: str = "mse",
         alignment_weight: float = 1.0,
+        embedding_noise: float = 0.0,
     ) -> None:
         """Prepare the stage.
 
@@ -57,6 +58,8 @@ class Stage(lightning.LightningModule):
             weight_decay: Of AdamW.
             alignment: Kind of the alignment loss: mse, norm or cosine.
             alignment_weight: Factor of the alignment loss beside the cross-entropy.
+            embedding_noise: Alpha of the noise on the words' embeddings (NEFTune,
+                arXiv:2310.05914): what is asked is learned, less by which words; none when 0.
         """
         super().__init__()
         self.chain = chain
@@ -67,6 +70,7 @@ class Stage(lightning.LightningModule):
         self.weight_decay = weight_decay
         self.alignment = alignment
         self.alignment_weight = alignment_weight
+        self.embedding_noise = embedding_noise
         self.chain_config: dict[str, Any] = {}
         """The configuration that ``chain`` was built from; set by the command line."""
         self._run_states: dict[bytes, RunStates] = {}
@@ -83,11 +87,24 @@ class Stage(lightning.LightningModule):
         return data
 
     def on_fit_start(self) -> None:
-        """Say what trains."""
+        """Say what trains; let the words' embeddings be noisy while it does."""
         for part, parameters in self.chain.trainable_parts().items():
             count = sum(parameter.numel() for parameter in parameters.values())
             state = "trains" if part in self.trains else "frozen"
             logger.info("%-18s %11d parameters  %s", part, count, state)
+        if self.embedding_noise:
+            from transformers.integrations.neftune import neftune_post_forward_hook
+
+            words = self.chain.language_model.llm.get_input_embeddings()
+            words.neftune_noise_alpha = self.embedding_noise
+            self._noise = words.register_forward_hook(neftune_post_forward_hook)
+            words.train()
+
+    def on_fit_end(self) -> None:
+        """End the noise."""
+        if self.embedding_noise:
+            self._noise.remove()
+            self.chain.language_model.llm.get_input_embeddings().eval()
 
     def _losses(self, batch: ChainBatch) -> dict[str, Tensor]:
         output = self.chain(batch)
