@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import pytest
 import torch
+from quiet_trainer import quiet_trainer
 from tiny_chain import exchange, medium, tiny_chain
 from torch import Tensor
 
@@ -64,18 +65,7 @@ def chain(tiny: TinyParts, own_cache: Path) -> NextGPTModel:
 
 
 def trainer_of(folder: Path, steps: int, **options: Any) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=None,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-        **options,
-    )
+    return quiet_trainer(folder, steps, check_val_every_n_epoch=None, **options)
 
 
 def attached(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:

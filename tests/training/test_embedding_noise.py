@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning
 import torch
+from quiet_trainer import quiet_trainer
 from tiny_chain import exchange, tiny_chain
 
 from nextgpt.data.conversations import ConversationSource
@@ -36,18 +36,8 @@ def test_embeddings_are_noisy_in_training_alone(tiny: TinyParts, tmp_path: Path)
 
     language_model.register_forward_pre_hook(keep)
     data = ChainData([SameExchange()], [SameExchange()], batch_size=1)
-    lightning.Trainer(
-        accelerator="cpu",
-        max_steps=2,
-        val_check_interval=1,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=tmp_path,
-    ).fit(stage, datamodule=data)
+    trainer = quiet_trainer(tmp_path, 2, val_check_interval=1, limit_val_batches=1)
+    trainer.fit(stage, datamodule=data)
     first, second = (embeds for trains, embeds in read if trains)
     clean, again = (embeds for trains, embeds in read if not trains)
     assert torch.equal(clean, again)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
 from diffusers import AudioLDMPipeline
+from quiet_trainer import quiet_trainer
 from safetensors.torch import load_file
 
 from nextgpt.data.manifest import write_manifest
@@ -84,19 +84,9 @@ def fit(own_cache: Path, tmp_path: Path) -> Fit:
 
     def trained(recipe: Any, data: Any, steps: int = 2) -> None:
         torch.manual_seed(0)
-        lightning.Trainer(
-            accelerator="cpu",
-            max_steps=steps,
-            limit_val_batches=1,
-            check_val_every_n_epoch=None,
-            val_check_interval=steps,
-            num_sanity_val_steps=0,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=tmp_path / "run",
-        ).fit(recipe, datamodule=data)
+        options = {"check_val_every_n_epoch": None, "val_check_interval": steps}
+        trainer = quiet_trainer(tmp_path / "run", steps, limit_val_batches=1, **options)
+        trainer.fit(recipe, datamodule=data)
 
     return trained
 

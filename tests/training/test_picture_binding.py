@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import lightning
 import pytest
 import torch
 from PIL import Image as PILImage
 from PIL import ImageChops, ImageDraw
+from quiet_trainer import quiet_trainer
 from tiny_encoder import CONFIG, tiny_encoder
 
 from nextgpt.data.manifest import Item, write_manifest
@@ -74,17 +74,7 @@ def data(world: Path, sentences: Path, own_cache: Path, tmp_path: Path) -> Pictu
 def fit(
     recipe: PictureBindingRecipe, data: PictureBindingData, directory: Path, max_steps: int
 ) -> None:
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=max_steps,
-        num_sanity_val_steps=0,
-        val_check_interval=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=directory,
-    )
+    trainer = quiet_trainer(directory, max_steps, val_check_interval=2)
     trainer.fit(recipe, datamodule=data)
 
 

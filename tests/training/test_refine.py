@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import lightning
 import pytest
 import torch
+from quiet_trainer import quiet_trainer
 from tiny_chain import exchange, tiny_chain
 from torch import Tensor
 
@@ -69,16 +69,7 @@ def train(
     stage_type: type[Watched] = Watched,
 ) -> Watched:
     stage = stage_type(tiny_chain(tiny), ["output_projections"])
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        limit_val_batches=0,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(folder, steps, limit_val_batches=0)
     data = ChainData([Exchanges(*modalities)], batch_size=BATCH_SIZE, num_conversations=num)
     trainer.fit(stage, datamodule=data)
     return stage
