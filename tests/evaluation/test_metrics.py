@@ -1,4 +1,4 @@
-"""Proportions with their intervals, colours of backgrounds, what a text names."""
+"""Colours of backgrounds, and what a text names."""
 
 from __future__ import annotations
 
@@ -7,42 +7,14 @@ from PIL import Image
 
 from nextgpt.evaluation.metrics import (
     MOTION_WORDS,
-    Row,
     background_of,
     concepts_named,
     instruments_named,
     motion_named,
-    wilson_interval,
 )
 from nextgpt.world.motions import MOTIONS, MotionScene, describe_motion
 from nextgpt.world.scenes import COLOURS
 from nextgpt.world.sounds import INSTRUMENTS, SoundScene, describe_sound
-
-
-def test_a_proportion_counts_and_is_compared_with_its_target() -> None:
-    row = Row.proportion("m", [True, True, False, True], 0.75)
-    assert (row.value, row.hits, row.count, row.passed) == (0.75, 3, 4, True)
-    assert not Row.proportion("m", [True, True, False, True], 0.75, ">").passed
-    assert not Row.proportion("m", [True, False], 0.75).passed
-
-
-def test_no_case_at_all_fails() -> None:
-    assert not Row.proportion("m", [], 0.0).passed
-
-
-def test_less_is_better_where_the_target_is_an_upper_bound() -> None:
-    assert Row("seconds", 7.9, "<", 8.0, 1).passed
-    assert not Row("seconds", 8.0, "<", 8.0, 1).passed
-    assert Row("seconds", 7.9, "<", 8.0, 1).interval is None
-
-
-@pytest.mark.parametrize(
-    ("hits", "count", "low", "high"),
-    # Published values: Brown, Cai and DasGupta, 2001, and the limits of an empty sample.
-    [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634), (0, 0, 0.0, 1.0)],
-)
-def test_wilsons_interval(hits: int, count: int, low: float, high: float) -> None:
-    assert wilson_interval(hits, count) == pytest.approx((low, high), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", COLOURS)

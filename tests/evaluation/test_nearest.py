@@ -52,9 +52,11 @@ def test_a_copy_is_as_like_as_can_be_and_another_medium_less(manifest: Path, mod
     nearest = Nearest(items, manifest)
     copies = [medium_of(item, manifest) for item in items]
     # Worst: 0.9996, half precision.
-    assert nearest.similarities(copies).min() > 0.999
+    found = nearest.neighbours(copies)
+    assert min(neighbour.similarity for neighbour in found) > 0.999
+    assert [n.medium.path for n in found] == [copy.path for copy in copies]
     others = [noise(modality, seed) for seed in range(7, 12)]
-    assert nearest.similarities(others).max() < 0.98
+    assert max(neighbour.similarity for neighbour in nearest.neighbours(others)) < 0.98
 
 
 def test_vectors_are_kept_and_not_made_again(manifest: Path) -> None:
@@ -83,5 +85,5 @@ def test_the_middle_frame_is_taken_of_a_clip() -> None:
     assert middle_frame(Video(frames, frames_per_second=4)).getpixel((3, 3)) == (80, 80, 80)
 
 
-def test_no_media_have_no_similarities(manifest: Path) -> None:
-    assert len(Nearest(ITEMS["image"], manifest).similarities([])) == 0
+def test_no_media_have_no_neighbours(manifest: Path) -> None:
+    assert Nearest(ITEMS["image"], manifest).neighbours([]) == []

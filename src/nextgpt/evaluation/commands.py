@@ -8,9 +8,9 @@ from pathlib import Path
 
 DESCRIPTION = """\
 Measure a model on held-out requests, drawings, recordings, clips and photographs: prints a table,
-writes results.json, results.md, sheets of the generated media (pictures.png, clips.png, sounds.png)
-and every reply. An interrupted measurement goes on where it was. Every key of the configuration is
-an option as well: --model.init_args.start_from DIR measures another model.
+writes results.json, results.md, a page with every case and its media (index.html) and all replies.
+An interrupted measurement goes on where it was. Every key of the configuration is an option as
+well: --model.init_args.start_from DIR measures another model.
 """
 
 
@@ -57,5 +57,5 @@ def test(arguments: Sequence[str]) -> int:
         options.seed,
     )
     rows = evaluation.run()
-    write_report(rows, evaluation.samples, evaluation.facts(), options.out)
+    write_report(rows, evaluation.facts(), options.out)
     return 0

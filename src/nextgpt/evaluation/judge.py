@@ -31,6 +31,7 @@ from nextgpt.encoders.towers import Trunk, pixels
 from nextgpt.evaluation import practice
 from nextgpt.evaluation.isolate import isolate
 from nextgpt.evaluation.practice import PICTURE_PX, PracticePictures
+from nextgpt.evaluation.results import Shares
 from nextgpt.sources import cache_dir, resolve
 from nextgpt.world.build import judge_drawings
 from nextgpt.world.concepts import CONCEPTS
@@ -168,15 +169,18 @@ class Judge:
         return cls(network)
 
     @torch.inference_mode()
-    def concepts_in(self, pictures: Sequence[Image.Image]) -> list[str]:
-        """Name the likeliest concept of each picture and its mirror image together."""
-        names = list(CONCEPTS)
-        found: list[str] = []
+    def shares_in(self, pictures: Sequence[Image.Image]) -> list[Shares]:
+        """Tell how sure it is of each concept, of each picture and its mirror image together."""
+        found: list[Shares] = []
         for start in range(0, len(pictures), Trunk.CHUNK):
             batch = torch.stack([as_seen(p) for p in pictures[start : start + Trunk.CHUNK]])
             shares = self.network(batch).softmax(1) + self.network(batch.flip(3)).softmax(1)
-            found += [names[index] for index in shares.argmax(dim=1).tolist()]
+            found += [Shares(zip(CONCEPTS, row, strict=True)) for row in (shares / 2).tolist()]
         return found
+
+    def concepts_in(self, pictures: Sequence[Image.Image]) -> list[str]:
+        """Name the likeliest concept of each picture."""
+        return [shares.likeliest for shares in self.shares_in(pictures)]
 
 
 def recipe_hash() -> str:

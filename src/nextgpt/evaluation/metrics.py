@@ -1,13 +1,10 @@
-"""What is measured, as pure functions: proportions, captions, background colours."""
+"""What is measured, as pure functions: what a text names, background colours."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -32,68 +29,6 @@ MOTION_WORDS: dict[str, str] = {
     "spin": r"sp[iu]n\w*|rotat\w*|twirl\w*|whirl\w*|turn(?:s|ing)",
 }
 """Programmed motion -> the words, as a regular expression, that a caption may have for it."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what was measured against what it must reach."""
-
-    metric: str
-    value: float
-    relation: Literal[">=", ">", "<"]
-    target: float
-    count: int
-    """Cases measured."""
-    hits: int | None = None
-    """Cases that were right, for a proportion."""
-    note: str = ""
-
-    @classmethod
-    def proportion(
-        cls,
-        metric: str,
-        verdicts: list[bool],
-        target: float,
-        relation: Literal[">=", ">"] = ">=",
-        note: str = "",
-    ) -> Row:
-        """Sum up right and wrong cases; no case at all counts as 0 of 0 and fails."""
-        hits = sum(verdicts)
-        value = hits / len(verdicts) if verdicts else 0.0
-        return cls(metric, value, relation, target, len(verdicts), hits, note)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the target is reached."""
-        if self.count == 0:
-            return False
-        if self.relation == "<":
-            return self.value < self.target
-        return self.value > self.target or (self.relation == ">=" and self.value == self.target)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95% confidence interval of a proportion."""
-        return None if self.hits is None else wilson_interval(self.hits, self.count)
-
-
-def wilson_interval(hits: int, count: int, deviations: float = 1.959964) -> tuple[float, float]:
-    """Bound a proportion; unlike the normal interval it stays within 0 and 1.
-
-    Args:
-        hits: Cases that were right.
-        count: Cases in all; none leaves everything open.
-        deviations: Standard deviations either way, 1.96 for 95%.
-
-    Source: E. B. Wilson, 1927, J. Am. Stat. Assoc. 22, 209.
-    """
-    if count == 0:
-        return 0.0, 1.0
-    share, square = hits / count, deviations**2
-    centre = (share + square / (2 * count)) / (1 + square / count)
-    spread = math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    half = deviations * spread / (1 + square / count)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def background_of(picture: Image.Image) -> str:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nextgpt.data.conversations import medium_of
 from nextgpt.data.manifest import Item
+from nextgpt.evaluation.results import Neighbour
 from nextgpt.media import Audio, Image, Medium, Video
 from nextgpt.media.base import atomic_path
 from nextgpt.media.log_mel import log_mel
@@ -36,6 +37,7 @@ class Nearest:
     """
 
     def __init__(self, items: Sequence[Item], manifest: Path) -> None:
+        self.items, self.manifest = items, manifest
         digest = hashlib.sha256("\n".join(item.path for item in items).encode())
         digest.update(str(manifest.resolve()).encode())
         self.path = cache_dir() / "nearest" / f"{digest.hexdigest()[:16]}.npy"
@@ -46,23 +48,28 @@ class Nearest:
             with atomic_path(self.path) as partial:
                 np.save(partial, np.stack(vectors).astype(np.float16))
 
-    def similarities(self, media: Sequence[Medium]) -> np.ndarray:
-        """Find each medium's similarity to the training medium most like it.
+    def neighbours(self, media: Sequence[Medium]) -> list[Neighbour]:
+        """Find the training medium most like each of some media.
 
-        Returns:
-            (N,) float32: correlation of the pixels of pictures and of clips' middle frames, cosine
-            of the log-mel spectrograms of sounds; 1 is a copy.
+        Their similarity is the correlation of the pixels of pictures and of clips' middle frames,
+        and the cosine of the log-mel spectrograms of sounds.
         """
         if not media:
-            return np.zeros(0, np.float32)
+            return []
         wanted = np.stack([vector_of(medium) for medium in media])
         # NOTE: mapped, not read: the vectors of all training pictures are 110 MB.
         trained = np.load(self.path, mmap_mode="r")
-        best = np.full(len(media), -1, np.float32)
+        best, places = np.full(len(media), -2, np.float32), np.zeros(len(media), int)
         for start in range(0, len(trained), CHUNK):
             products = wanted @ trained[start : start + CHUNK].astype(np.float32).T
-            best = np.maximum(best, products.max(axis=1))
-        return best
+            found = products.argmax(axis=1)
+            highest = products[np.arange(len(media)), found]
+            places = np.where(highest > best, start + found, places)
+            best = np.maximum(best, highest)
+        return [
+            Neighbour(medium_of(self.items[place], self.manifest), float(similarity))
+            for place, similarity in zip(places, best, strict=True)
+        ]
 
 
 def vector_of(medium: Medium) -> np.ndarray:

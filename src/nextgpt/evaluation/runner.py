@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,21 +14,20 @@ from nextgpt.data.conversations import medium_of
 from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.evaluation.answers import Answers, Writer, WrittenReply, fingerprint
 from nextgpt.evaluation.judge import Judge
-from nextgpt.evaluation.metrics import Row
 from nextgpt.evaluation.nearest import Nearest
 from nextgpt.evaluation.photographs import Photograph
-from nextgpt.evaluation.report import Sample
 from nextgpt.evaluation.requests import (
     ExpectedMedium,
     Request,
     held_out_requests,
     sampled_request,
 )
+from nextgpt.evaluation.results import Neighbour, Row, Sample
 from nextgpt.evaluation.rows import clips, pictures, replies, sounds
 from nextgpt.evaluation.sound_judge import SoundJudge
 from nextgpt.generation import NextGPT
 from nextgpt.media import Medium
-from nextgpt.messages import Conversation
+from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 from nextgpt.world.conversations import conversation_of
 from nextgpt.world.dialogues import DialogueSampler, Kind
@@ -49,8 +47,9 @@ class Case:
 
     expected: ExpectedMedium
     medium: Medium | None
-    text: str
-    """Of the whole reply."""
+    asked: Conversation
+    reply: Message
+    """The whole of it: it may hold other media as well."""
 
 
 class Evaluation:
@@ -90,8 +89,6 @@ class Evaluation:
         self.made = set(assistant.model.decoders)
         """The modalities that the model answers in."""
         self.read = set(assistant.model.encoder.modalities)
-        self.samples: defaultdict[str, list[Sample]] = defaultdict(list)
-        """Generated pictures, clips and sounds with what was asked for and what was seen."""
 
     def run(self) -> list[Row]:
         """Measure everything that the model can do; returns the rows of the table."""
@@ -153,8 +150,12 @@ class Evaluation:
         """Replies to the requests, by the requests' ids."""
         return self.answers.write("requests", self._conversations(self.requests), self.writer)
 
+    def conversation_of(self, request: Request) -> Conversation:
+        """Make a request the conversation that the model is shown."""
+        return conversation_of(request.turns, self.manifest)
+
     def _conversations(self, requests: Sequence[Request]) -> dict[str, Conversation]:
-        return {request.id: conversation_of(request.turns, self.manifest) for request in requests}
+        return {request.id: self.conversation_of(request) for request in requests}
 
     def asked(
         self, modality: Modality, kind: Kind | None = None, num_wishes: int = 0
@@ -188,19 +189,24 @@ class Evaluation:
                 media = [medium for medium in reply.media if medium.modality == modality]
                 padded = [*media, *[None] * len(expected)]
                 pairs = zip(expected, padded, strict=False)
-                cases += [Case(wish, medium, reply.text) for wish, medium in pairs]
+                asked = conversations[request.id]
+                cases += [Case(wish, medium, asked, reply) for wish, medium in pairs]
         return cases
 
-    def answered(self, name: str, items: Sequence[Item], sections: Sequence[str]) -> dict[str, str]:
+    def answered(
+        self,
+        name: str,
+        items: Sequence[Item],
+        sections: Sequence[str],
+        read: Callable[[str, Item], Sample],
+    ) -> list[Sample]:
         """Ask one question about each item.
 
         Args:
             name: Of the set of replies.
             items: What the questions are about.
             sections: Of the phrase bank, for the questions; those with slots are passed over.
-
-        Returns:
-            Text of the reply by the item's id.
+            read: Gives the verdict on the text of a reply.
         """
         phrases = load_bank("held_out").phrases
         questions = [q for section in sections for q in phrases[section] if "{" not in q]
@@ -210,13 +216,18 @@ class Evaluation:
             for item in items
         }
         written = self.answers.write(name, conversations, self.writer)
-        return {id_: reply.text for id_, reply in written.items()}
+        samples = []
+        for item in items:
+            text = written[item.id].text
+            reply = Message("assistant", [text])
+            samples.append(replace(read(text, item), asked=conversations[item.id], reply=reply))
+        return samples
 
-    def nearness(self, modality: Modality, cases: Sequence[Case]) -> str:
-        """Word how like their nearest training media the generated ones are, on average."""
+    def neighbours(self, modality: Modality, cases: Sequence[Case]) -> list[Neighbour | None]:
+        """Find the training media most like the generated ones; None where none came."""
         media = [case.medium for case in cases if case.medium is not None]
         trained = self.items_of(modality, "train")
         if not media or not trained:
-            return "similarity to the nearest training item not known"
-        mean = Nearest(trained, self.manifest).similarities(media).mean()
-        return f"similarity {mean:.2f} to the nearest training item"
+            return [None for _ in cases]
+        found = iter(Nearest(trained, self.manifest).neighbours(media))
+        return [None if case.medium is None else next(found) for case in cases]

@@ -33,6 +33,7 @@ from nextgpt.evaluation.music_trunk import (
     MusicTrunk,
     log_power,
 )
+from nextgpt.evaluation.results import Shares
 from nextgpt.evaluation.sound_practice import (
     INSTRUMENT_OF,
     NUM_PROGRAMS,
@@ -133,15 +134,20 @@ class SoundJudge:
         return cls(network)
 
     @torch.inference_mode()
-    def instruments_in(self, waveforms: Sequence[np.ndarray]) -> list[str]:
-        """Name the likeliest instrument of each sound, (T,) float32 at the world's rate."""
-        found: list[str] = []
+    def shares_in(self, waveforms: Sequence[np.ndarray]) -> list[Shares]:
+        """Tell how sure it is of each instrument, of sounds (T,) float32 at the world's rate."""
+        found: list[Shares] = []
         for start in range(0, len(waveforms), BATCH_SIZE):
             batch = torch.from_numpy(np.stack(waveforms[start : start + BATCH_SIZE]))
             programs = self.network(log_power(batch)).softmax(dim=1)
             shares = torch.stack([programs[:, _programs(name)].sum(dim=1) for name in INSTRUMENTS])
-            found += [INSTRUMENTS[index] for index in shares.argmax(dim=0).tolist()]
+            shares = shares / shares.sum(dim=0)
+            found += [Shares(zip(INSTRUMENTS, row, strict=True)) for row in shares.T.tolist()]
         return found
+
+    def instruments_in(self, waveforms: Sequence[np.ndarray]) -> list[str]:
+        """Name the likeliest instrument of each sound."""
+        return [shares.likeliest for shares in self.shares_in(waveforms)]
 
 
 def _programs(instrument: str) -> list[int]:

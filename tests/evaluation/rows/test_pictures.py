@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import PIL.Image
 import PIL.ImageDraw
+from row_cases import answered
 
 from nextgpt.evaluation.requests import ExpectedMedium
 from nextgpt.evaluation.rows import pictures
@@ -19,7 +20,7 @@ def drawn(background: str) -> Image:
 
 
 def case(concept: str, background: str | None, medium: Image | None) -> Case:
-    return Case(ExpectedMedium("image", concept, background), medium, "Here you are.")
+    return answered(ExpectedMedium("image", concept, background), medium)
 
 
 def test_the_background_counts_where_the_user_named_it(measured: Evaluation) -> None:
@@ -38,10 +39,12 @@ def test_a_picture_is_right_when_the_judge_sees_the_concept(measured: Evaluation
     seen = measured.judge.concepts_in([picture.pil])[0]
     other = "cat" if seen != "cat" else "dog"
     cases = [case(name, None, picture) for name in (seen, other)]
-    measured.samples["pictures"].clear()
     concepts, _ = pictures.generated(measured, cases)
     assert (concepts.hits, concepts.count) == (1, 2)
-    assert [sample.is_right for sample in measured.samples["pictures"]] == [True, False]
+    assert [sample.is_right for sample in concepts.samples] == [True, False]
+    assert [sample.seen for sample in concepts.samples] == [seen, seen]
+    assert (concepts.samples[0].share or 0) > (concepts.samples[1].share or 0)
+    assert all(sample.nearest for sample in concepts.samples)
 
 
 def test_a_missing_picture_is_wrong(measured: Evaluation) -> None:

@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import pytest
+from row_cases import answered
 from tiny_media import Sines
 
 from nextgpt.evaluation.requests import ExpectedMedium
@@ -25,7 +26,7 @@ def case(scene: SoundScene, medium: Audio | None) -> Case:
     words = (scene.register, scene.contour, scene.second)
     register, contour, second = words
     expected = ExpectedMedium("audio", scene.sound, None, None, register, contour, second)
-    return Case(expected, medium, "Here you are.")
+    return answered(expected, medium)
 
 
 LOW = SoundScene("flute", 2, register="low")
@@ -76,16 +77,20 @@ def test_a_judge_is_held_against_sounds_that_fit_the_wish(measured: Evaluation) 
     fitting = ExpectedMedium("audio", item.concept, **pitch)
     unheard = ExpectedMedium("audio", "dog")
     assert sounds.known(measured, [fitting] * 3 + [unheard]) in {f"{n} of 3" for n in range(4)}
-    instruments, _ = sounds.generated(measured, [Case(fitting, None, "")])
+    instruments, _ = sounds.generated(measured, [answered(fitting, None)])
     assert "of 1 of the world's own sounds" in instruments.note
 
 
-def test_what_is_heard_is_drawn(measured: Evaluation) -> None:
-    measured.samples["sounds"].clear()
-    list(sounds.generated(measured, [case(LOW, played(LOW)), case(LOW, None)]))
-    [sample] = measured.samples["sounds"]
-    assert sample.picture.size == (128, 64)
-    assert sample.asked == "flute, low"
+def test_a_case_says_which_pitch_was_heard_and_how_sure_the_judge_is(measured: Evaluation) -> None:
+    cases = [case(LOW, played(RISING)), case(LOW, None)]
+    instruments, pitches = sounds.generated(measured, cases)
+    assert [(sample.wanted, sample.seen) for sample in pitches.samples] == [
+        ("low", "high"),
+        ("low", "nothing"),
+    ]
+    heard, missing = instruments.samples
+    assert 0 < (heard.share or 0) < 1
+    assert (missing.share, missing.seen, missing.nearest) == (0, "nothing", None)
 
 
 def test_judge_and_tracker_are_measured_on_recordings(measured: Evaluation) -> None:
@@ -103,5 +108,7 @@ def test_captions_of_a_random_chain_name_no_instrument(measured: Evaluation) -> 
 
 @pytest.mark.parametrize("waveform", [None, np.zeros(40_960, np.float32)])
 def test_silence_has_no_pitch_that_could_be_right(waveform: np.ndarray | None) -> None:
-    assert pitch_verdicts("flute", "low", "rising", waveform) == [False, False]
+    verdicts = pitch_verdicts("flute", "low", "rising", waveform)
+    assert [verdict.wanted for verdict in verdicts] == ["low", "rising"]
+    assert not any(verdict.is_right for verdict in verdicts)
     assert pitch_verdicts("flute", None, None, waveform) == []

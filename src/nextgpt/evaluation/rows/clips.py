@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nextgpt.evaluation.metrics import Row, motion_named
+from nextgpt.evaluation.metrics import motion_named
 from nextgpt.evaluation.motion import motion_in
 from nextgpt.evaluation.nearest import middle_frame
-from nextgpt.evaluation.report import Sample, film_strip
+from nextgpt.evaluation.results import NOTHING, Row, Sample, nearness
 from nextgpt.media import Video
 from nextgpt.modality import Modality
 from nextgpt.world.motions import MOTIONS, NUM_FRAMES
 
 if TYPE_CHECKING:
+    from nextgpt.data.manifest import Item
     from nextgpt.evaluation.runner import Case, Evaluation
 
 NUM_WISHES = 120
 """Wishes for one clip, beside the requests."""
 NUM_CAPTIONS = 160
+NO_MOTION = "no one motion"
 
 
 def rows(evaluation: Evaluation) -> Iterator[Row]:
@@ -33,26 +36,29 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
 def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     """Whether generated clips show the requested concept, and its motion."""
     concepts, motions = [], []
-    for case in cases:
-        expected, seen, motion = case.expected, None, None
+    neighbours = evaluation.neighbours(Modality.VIDEO, cases)
+    for case, nearest in zip(cases, neighbours, strict=True):
+        wanted, seen, share, motion = case.expected, NOTHING, 0.0, None
         if isinstance(case.medium, Video):
-            frames = case.medium.frames(NUM_FRAMES)
-            seen = evaluation.judge.concepts_in([middle_frame(case.medium)])[0]
-            motion = motion_in(frames)
-            right = seen == expected.concept and motion == expected.motion
-            asked = f"{expected.concept}, {expected.motion}"
-            sample = Sample(film_strip(frames), asked, f"{seen}, {motion}", case.text, right)
-            evaluation.samples["clips"].append(sample)
-        concepts.append(seen == expected.concept)
+            [shares] = evaluation.judge.shares_in([middle_frame(case.medium)])
+            seen, share = shares.likeliest, shares[wanted.concept]
+            motion = motion_in(case.medium.frames(NUM_FRAMES))
+        found = Sample(
+            wanted.concept, seen, seen == wanted.concept, case.asked, case.reply, share, nearest
+        )
+        concepts.append(found)
         # What an artist animated has no programmed motion to be held against.
-        if expected.motion in MOTIONS:
-            motions.append(motion == expected.motion)
+        if wanted.motion in MOTIONS:
+            is_right = motion == wanted.motion
+            motions.append(
+                replace(found, wanted=wanted.motion, seen=motion or NO_MOTION, is_right=is_right)
+            )
     yield Row.proportion(
         "generated clip shows the requested concept",
         concepts,
         0.60,
         note="says the judge, of its middle frame; a missing clip counts as wrong; "
-        f"{evaluation.nearness(Modality.VIDEO, cases)}",
+        f"{nearness(neighbours)}",
     )
     yield Row.proportion(
         "generated clip shows the requested motion",
@@ -67,6 +73,11 @@ def captions(evaluation: Evaluation) -> Row:
     items = evaluation.items_of(Modality.VIDEO, "held_out_drawing", "held_out_pair")
     moving = [item for item in items if item.attributes["motion"] in MOTIONS]
     chosen = evaluation.some(moving, NUM_CAPTIONS)
-    texts = evaluation.answered("clip_captions", chosen, ("watch_motion", "watch_all"))
-    verdicts = [motion_named(texts[item.id]) == item.attributes["motion"] for item in chosen]
-    return Row.proportion("caption of a held-out clip names the motion", verdicts, 0.75)
+    sections = ("watch_motion", "watch_all")
+    samples = evaluation.answered("clip_captions", chosen, sections, _motion_read)
+    return Row.proportion("caption of a held-out clip names the motion", samples, 0.75)
+
+
+def _motion_read(text: str, item: Item) -> Sample:
+    wanted, named = str(item.attributes["motion"]), motion_named(text)
+    return Sample(wanted, named or NO_MOTION, named == wanted)

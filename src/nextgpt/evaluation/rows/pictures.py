@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,15 @@ import torch
 from nextgpt.data.conversations import medium_of
 from nextgpt.decoders import Decoder
 from nextgpt.encoders import MicroBindEncoder
-from nextgpt.evaluation.metrics import Row, background_of, concepts_named
-from nextgpt.evaluation.report import Sample
+from nextgpt.evaluation.metrics import background_of, concepts_named
+from nextgpt.evaluation.results import NOTHING, Row, Sample, judged, nearness
 from nextgpt.media import Image
+from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 from nextgpt.training.parts.binding import name_vectors
 from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.conversations import conversation_of
+from nextgpt.world.dialogues import Picture
 from nextgpt.writing import MediumRequest, Written
 
 if TYPE_CHECKING:
@@ -46,24 +49,27 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
 def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     """Whether generated pictures show the requested concept on the requested background."""
     concepts, backgrounds = [], []
-    for case in cases:
-        expected, seen, background = case.expected, None, None
+    neighbours = evaluation.neighbours(Modality.IMAGE, cases)
+    for case, nearest in zip(cases, neighbours, strict=True):
+        wanted, seen, share, background = case.expected, NOTHING, 0.0, NOTHING
         if isinstance(case.medium, Image):
-            picture = case.medium.pil
-            seen = evaluation.judge.concepts_in([picture])[0]
-            background = background_of(picture)
-            asked = f"{expected.concept}, {expected.background}"
-            sample = Sample(picture, asked, seen, case.text, seen == expected.concept)
-            evaluation.samples["pictures"].append(sample)
-        concepts.append(seen == expected.concept)
-        if expected.background is not None:
-            backgrounds.append(background == expected.background)
+            [shares] = evaluation.judge.shares_in([case.medium.pil])
+            seen, share = shares.likeliest, shares[wanted.concept]
+            background = background_of(case.medium.pil)
+        found = Sample(
+            wanted.concept, seen, seen == wanted.concept, case.asked, case.reply, share, nearest
+        )
+        concepts.append(found)
+        if wanted.background is not None:
+            is_right = background == wanted.background
+            backgrounds.append(
+                replace(found, wanted=wanted.background, seen=background, is_right=is_right)
+            )
     yield Row.proportion(
         "generated picture shows the requested concept",
         concepts,
         0.70,
-        note="says the judge; a missing picture counts as wrong; "
-        f"{evaluation.nearness(Modality.IMAGE, cases)}",
+        note=f"says the judge; a missing picture counts as wrong; {nearness(neighbours)}",
     )
     yield Row.proportion("background colour as requested", backgrounds, 0.85)
 
@@ -72,9 +78,13 @@ def judged_drawings(evaluation: Evaluation) -> Row:
     """How often the judge is right on drawings by artists it was not trained on."""
     items = evaluation.items_of(Modality.IMAGE, "validation", "held_out_drawing")
     items = evaluation.some(items, NUM_JUDGED)
-    seen = evaluation.judge.concepts_in([_picture(item, evaluation).pil for item in items])
-    verdicts = [name == item.concept for name, item in zip(seen, items, strict=True)]
-    return Row.proportion("the judge itself, on drawings it has not seen", verdicts, 0.95)
+    shown = [_picture(item, evaluation) for item in items]
+    verdicts = evaluation.judge.shares_in([picture.pil for picture in shown])
+    samples = [
+        judged(item.concept, shares, picture)
+        for item, shares, picture in zip(items, verdicts, shown, strict=True)
+    ]
+    return Row.proportion("the judge itself, on drawings it has not seen", samples, 0.95)
 
 
 def _picture(item: Item, evaluation: Evaluation) -> Image:
@@ -87,9 +97,13 @@ def captions(evaluation: Evaluation) -> Row:
     """Whether the answer names what a held-out drawing shows, and nothing else."""
     items = evaluation.items_of(Modality.IMAGE, "held_out_drawing")
     items = evaluation.some(items, NUM_CAPTIONS)
-    texts = evaluation.answered("captions", items, ("look_concept", "look_all"))
-    verdicts = [concepts_named(texts[item.id]) == {item.concept} for item in items]
-    return Row.proportion("caption of a held-out drawing names the concept", verdicts, 0.75)
+    samples = evaluation.answered("captions", items, ("look_concept", "look_all"), _concept_read)
+    return Row.proportion("caption of a held-out drawing names the concept", samples, 0.75)
+
+
+def _concept_read(text: str, item: Item) -> Sample:
+    named = concepts_named(text)
+    return Sample(item.concept, ", ".join(sorted(named)) or NOTHING, named == {item.concept})
 
 
 def recognised_photographs(evaluation: Evaluation) -> Row:
@@ -100,14 +114,18 @@ def recognised_photographs(evaluation: Evaluation) -> Row:
     found = evaluation.some(evaluation.photographs, len(evaluation.photographs))
     pixels = [encoder.preprocess(Modality.IMAGE, photograph.image) for photograph in found]
     with torch.inference_mode():
-        nearest = (
-            encoder.vectors(Modality.IMAGE, torch.stack(pixels)) @ name_vectors(names).T
-        ).argmax(dim=1)
-    verdicts = [
-        names[index] == photograph.concept
-        for index, photograph in zip(nearest.tolist(), found, strict=True)
+        vectors = encoder.vectors(Modality.IMAGE, torch.stack(pixels))
+        nearest = (vectors @ name_vectors(names).T).argmax(dim=1).tolist()
+    samples = [
+        Sample(
+            photograph.concept,
+            names[index],
+            names[index] == photograph.concept,
+            Conversation().user(photograph.image),
+        )
+        for index, photograph in zip(nearest, found, strict=True)
     ]
-    return Row.proportion("photograph is nearest to its concept", verdicts, 0.40, ">")
+    return Row.proportion("photograph is nearest to its concept", samples, 0.40, ">")
 
 
 def signals_against_text(evaluation: Evaluation) -> Row:
@@ -122,21 +140,34 @@ def signals_against_text(evaluation: Evaluation) -> Row:
     captions = {id_: picture.caption for id_, picture in wishes.items()}
     from_captions = partial(_from_captions, evaluation.assistant.model.decoders[Modality.IMAGE])
     answers = evaluation.answers
-    hits = []
-    for replies in (
-        answers.get("signals", conversations, evaluation.writer),
-        answers.get("captions_as_text", captions, from_captions),
-    ):
-        right = sum(
-            bool(reply.images)
-            and evaluation.judge.concepts_in([reply.images[0].pil])[0] == wishes[id_].scene.concept
-            for id_, reply in replies.items()
-        )
-        hits.append(right)
-    signals, text = hits
+    compared = {
+        "signal tokens": answers.get("signals", conversations, evaluation.writer),
+        "caption as text": answers.get("captions_as_text", captions, from_captions),
+    }
+    samples: dict[str, list[Sample]] = {
+        means: [_compared(evaluation, wishes[id_], reply, means) for id_, reply in replies.items()]
+        for means, replies in compared.items()
+    }
+    signals, text = (sum(sample.is_right for sample in found) for found in samples.values())
     note = f"{signals} pictures right from signal tokens, {text} from the caption as text"
-    ratio = signals / max(text, 1)
-    return Row("signal tokens over caption as text", ratio, ">=", 0.9, len(wishes), note=note)
+    return Row(
+        "signal tokens over caption as text",
+        signals / max(text, 1),
+        ">=",
+        0.9,
+        len(wishes),
+        note=note,
+        samples=[sample for pair in zip(*samples.values(), strict=True) for sample in pair],
+    )
+
+
+def _compared(evaluation: Evaluation, wish: Picture, reply: Message, means: str) -> Sample:
+    asked = Conversation().user(f"{wish.caption} ({means})")
+    if not reply.images:
+        return Sample(wish.scene.concept, NOTHING, False, asked, reply, 0.0)
+    [shares] = evaluation.judge.shares_in([reply.images[0].pil])
+    seen, wanted = shares.likeliest, wish.scene.concept
+    return Sample(wanted, seen, seen == wanted, asked, reply, shares[wanted])
 
 
 def _from_captions(decoder: Decoder, captions: list[str]) -> list[tuple[int, Written]]:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from nextgpt.evaluation.metrics import Row
-from nextgpt.messages import Conversation
+from nextgpt.evaluation.results import Row, Sample
+from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 
 if TYPE_CHECKING:
     from nextgpt.evaluation.runner import Evaluation
 
+NO_MEDIUM = "no medium"
 PICTURE_REQUESTS = ("Please draw a cat on a yellow background.", "Now a rocket on black, please.")
 EVERY_MEDIUM_REQUESTS = (
     "Please draw a cat, let me hear a trumpet and show me a car moving right.",
@@ -23,12 +24,19 @@ EVERY_MEDIUM_REQUESTS = (
 
 def rows(evaluation: Evaluation) -> Iterator[Row]:
     """Whether replies hold exactly what was asked for, none of them rendered."""
-    written = evaluation.written_requests
-    verdicts = [
-        written[request.id].modalities == [medium.modality for medium in request.expected]
-        for request in evaluation.requests
-    ]
-    yield Row.proportion("reply holds exactly the requested media", verdicts, 0.95)
+    samples = []
+    for request in evaluation.requests:
+        written = evaluation.written_requests[request.id]
+        wanted = [medium.modality for medium in request.expected]
+        sample = Sample(
+            wanted=", ".join(wanted) or NO_MEDIUM,
+            seen=", ".join(written.modalities) or NO_MEDIUM,
+            is_right=written.modalities == wanted,
+            asked=evaluation.conversation_of(request),
+            reply=Message("assistant", [written.text]),
+        )
+        samples.append(sample)
+    yield Row.proportion("reply holds exactly the requested media", samples, 0.95)
 
 
 def seconds(evaluation: Evaluation) -> Iterator[Row]:

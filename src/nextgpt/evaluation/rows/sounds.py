@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nextgpt.data.conversations import medium_of
-from nextgpt.evaluation.metrics import Row, instruments_named
+from nextgpt.evaluation.metrics import instruments_named
 from nextgpt.evaluation.pitch import contour_of, register_of, track_pitch
-from nextgpt.evaluation.report import Sample, spectrogram
+from nextgpt.evaluation.results import NOTHING, Row, Sample, judged, nearness
 from nextgpt.media import Audio, Medium
 from nextgpt.modality import Modality
 from nextgpt.world.sounds import INSTRUMENTS, SOUNDS
@@ -40,37 +41,32 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
 
 def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     """Whether generated sounds are of the requested instrument, and their pitch as requested."""
-    instruments, judged, pitches, others = [], [], [], []
-    for case in cases:
-        expected, seen, waveform = case.expected, "nothing", None
+    instruments, pitches = [], []
+    neighbours = evaluation.neighbours(Modality.AUDIO, cases)
+    for case, nearest in zip(cases, neighbours, strict=True):
+        wanted, seen, share, heard = case.expected, NOTHING, 0.0, None
         if case.medium is not None:
-            waveform = waveform_of(case.medium)
-            seen = evaluation.sound_judge.instruments_in([waveform])[0]
-        verdicts = pitch_verdicts(expected.concept, expected.register, expected.contour, waveform)
-        pitches += verdicts
-        has_judge = expected.concept in INSTRUMENTS and expected.second is None
-        if has_judge:
-            instruments.append(seen == expected.concept)
-            judged.append(expected)
-        else:
-            others.append(case)
-        if waveform is not None:
-            words = (expected.concept, expected.second, expected.register, expected.contour)
-            asked = ", ".join(word for word in words if word)
-            seen = seen if has_judge else "?"
-            if not all(verdicts):
-                seen = f"{seen}, other pitch"
-            right = seen in (expected.concept, "?")
-            sample = Sample(spectrogram(waveform), asked, seen, case.text, right)
-            evaluation.samples["sounds"].append(sample)
+            heard = waveform_of(case.medium)
+            [shares] = evaluation.sound_judge.shares_in([heard])
+            seen, share = shares.likeliest, shares.get(wanted.concept, 0.0)
+        found = Sample(
+            wanted.concept, seen, seen == wanted.concept, case.asked, case.reply, share, nearest
+        )
+        if _is_judged(case):
+            instruments.append(found)
+        pitches += [
+            replace(found, wanted=verdict.wanted, seen=verdict.heard, is_right=verdict.is_right)
+            for verdict in pitch_verdicts(wanted.concept, wanted.register, wanted.contour, heard)
+        ]
+    wishes = [case.expected for case in cases if _is_judged(case)]
+    others = [n for n, case in zip(neighbours, cases, strict=True) if not _is_judged(case)]
     yield Row.proportion(
         "generated sound is of the requested instrument",
         instruments,
         0.60,
-        note=f"says the judge of sounds, who names {known(evaluation, judged)} of the world's own "
-        "sounds like them; a missing sound counts as wrong; "
-        f"{evaluation.nearness(Modality.AUDIO, cases)}, "
-        f"{evaluation.nearness(Modality.AUDIO, others)} of sounds that no judge knows",
+        note=f"says the judge of sounds, who names {known(evaluation, wishes)} of the world's own "
+        f"sounds like them; a missing sound counts as wrong; {nearness(neighbours)}, "
+        f"{nearness(others)} of sounds that no judge knows",
     )
     yield Row.proportion(
         "generated notes are low, high, rising or falling as requested",
@@ -78,6 +74,11 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
         0.75,
         note="by pitch tracking",
     )
+
+
+def _is_judged(case: Case) -> bool:
+    """Whether the judge knows the one instrument that was asked for."""
+    return case.expected.concept in INSTRUMENTS and case.expected.second is None
 
 
 def known(evaluation: Evaluation, wishes: Sequence[ExpectedMedium]) -> str:
@@ -103,16 +104,31 @@ def known(evaluation: Evaluation, wishes: Sequence[ExpectedMedium]) -> str:
     return f"{sum(map(str.__eq__, seen, names))} of {len(names)}"
 
 
+@dataclass(frozen=True)
+class PitchVerdict:
+    """Whether one word about pitch is true of a sound."""
+
+    wanted: str
+    heard: str
+    """The tracker's word for the same; "neither" where it has none."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the words are the same."""
+        return self.wanted == self.heard
+
+
 def pitch_verdicts(
     sound: str, register: str | None, contour: str | None, waveform: np.ndarray | None
-) -> list[bool]:
+) -> list[PitchVerdict]:
     """Judge the words about pitch that are not None, one verdict each; no sound is wrong."""
-    asked = [word for word in (register, contour) if word]
-    if waveform is None or not asked:
-        return [False for _ in asked]
-    track = track_pitch(waveform)
-    heard = (register_of(track, SOUNDS[sound].centre), contour_of(track))
-    return [word in heard for word in asked]
+    wanted = (register, contour)
+    heard: tuple[str | None, str | None] = (NOTHING, NOTHING)
+    if waveform is not None and any(wanted):
+        track = track_pitch(waveform)
+        heard = (register_of(track, SOUNDS[sound].centre), contour_of(track))
+    pairs = zip(wanted, heard, strict=True)
+    return [PitchVerdict(word, other or "neither") for word, other in pairs if word]
 
 
 def waveform_of(medium: Medium) -> np.ndarray:
@@ -124,24 +140,29 @@ def waveform_of(medium: Medium) -> np.ndarray:
 def judged_recordings(evaluation: Evaluation) -> Row:
     """How often judge and pitch tracker are right on recordings that neither has heard."""
     items = evaluation.some(_alone(evaluation, "validation", "held_out_recording"), NUM_JUDGED)
-    waveforms = [waveform_of(medium_of(item, evaluation.manifest)) for item in items]
-    seen = evaluation.sound_judge.instruments_in(waveforms)
-    verdicts = [name == item.concept for name, item in zip(seen, items, strict=True)]
-    counts = []
-    for split, origin in (("validation", "FluidR3"), ("held_out_recording", "freepats")):
-        of_split = [v for v, item in zip(verdicts, items, strict=True) if item.split == split]
-        counts.append(f"{sum(of_split)} of {len(of_split)} from {origin}")
+    recordings = [medium_of(item, evaluation.manifest) for item in items]
+    waveforms = [waveform_of(recording) for recording in recordings]
+    verdicts = evaluation.sound_judge.shares_in(waveforms)
+    samples = [
+        judged(item.concept, shares, recording)
+        for item, shares, recording in zip(items, verdicts, recordings, strict=True)
+    ]
     pitches = [
-        verdict
+        verdict.is_right
         for item, waveform in zip(items, waveforms, strict=True)
         for verdict in pitch_verdicts(
             item.concept, item.attributes["register"], item.attributes["contour"], waveform
         )
     ]
+    counts = []
+    for split, origin in (("validation", "FluidR3"), ("held_out_recording", "freepats")):
+        pairs = zip(samples, items, strict=True)
+        of_split = [sample.is_right for sample, item in pairs if item.split == split]
+        counts.append(f"{sum(of_split)} of {len(of_split)} from {origin}")
     counts.append(f"{sum(pitches)} of {len(pitches)} words about pitch by the tracker")
     return Row.proportion(
         "the judge of sounds itself, on recordings it has not heard",
-        verdicts,
+        samples,
         0.85,
         note=", ".join(counts),
     )
@@ -150,9 +171,14 @@ def judged_recordings(evaluation: Evaluation) -> Row:
 def captions(evaluation: Evaluation) -> Row:
     """Whether the answer names the instrument of a held-out recording, and no other."""
     items = evaluation.some(_alone(evaluation, "held_out_recording"), NUM_CAPTIONS)
-    texts = evaluation.answered("sound_captions", items, ("listen_source", "listen_all"))
-    verdicts = [instruments_named(texts[item.id]) == {item.concept} for item in items]
-    return Row.proportion("caption of a held-out recording names the instrument", verdicts, 0.60)
+    sections = ("listen_source", "listen_all")
+    samples = evaluation.answered("sound_captions", items, sections, _instrument_read)
+    return Row.proportion("caption of a held-out recording names the instrument", samples, 0.60)
+
+
+def _instrument_read(text: str, item: Item) -> Sample:
+    named = instruments_named(text)
+    return Sample(item.concept, ", ".join(sorted(named)) or NOTHING, named == {item.concept})
 
 
 def _alone(evaluation: Evaluation, *splits: str) -> list[Item]:
