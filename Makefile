@@ -7,7 +7,7 @@
 #   ARGS="..."                                    goes to the command, as in make test ARGS="-k signals"
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test check demo world
+.PHONY: help chat test check demo gallery world
 
 BASE_PYTHON ?= python3
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
@@ -26,6 +26,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   lint, format and types"
 	@echo "make demo    use the Python API: demo/quickstart.py"
+	@echo "make gallery draw what the micro model answers: docs/gallery.png"
 	@echo "make world   build the micro world, the data to train on"
 
 chat: $(READY)
@@ -41,6 +42,9 @@ check: $(READY)
 
 demo: $(READY)
 	@$(PYTHON) demo/quickstart.py $(ARGS)
+
+gallery: $(READY)
+	@$(PYTHON) demo/gallery.py $(ARGS)
 
 world: $(READY)
 	@$(PYTHON) -m nextgpt.cli world build $(ARGS)

@@ -13,7 +13,7 @@ import PIL.Image
 import pytest
 import soundfile
 
-from nextgpt.evaluation.page import LONGEST_SOUND_S, encoded, ordered, page, spectrogram
+from nextgpt.evaluation.page import LONGEST_SOUND_S, encoded, ordered, page
 from nextgpt.evaluation.results import Neighbour, Row, Sample
 from nextgpt.media import Audio, Image, Medium, Video
 from nextgpt.messages import Conversation, Message
@@ -125,10 +125,3 @@ def test_long_sounds_are_cut_and_large_pictures_made_smaller() -> None:
     large = Image(np.zeros((1000, 500, 3), np.uint8))
     assert PIL.Image.open(io.BytesIO(encoded(large)[1])).size == (128, 256)
     assert large.size == (500, 1000), "the medium itself stays"
-
-
-def test_a_spectrogram_has_low_tones_at_the_bottom() -> None:
-    times = np.arange(40_960) / 16_000
-    picture = np.asarray(spectrogram(np.sin(2 * np.pi * 300 * times).astype(np.float32)))
-    assert picture.shape == (64, 128)
-    assert int(picture.mean(axis=1).argmax()) > 48

@@ -14,12 +14,11 @@ from typing import Any
 import jinja2
 import numpy as np
 import soundfile
-import torch
-from PIL import Image as PillowImage
 
 from nextgpt.evaluation.results import Row, Sample
 from nextgpt.media import Audio, Image, Medium
-from nextgpt.media.log_mel import SAMPLE_RATE_HZ, log_mel
+from nextgpt.media.log_mel import SAMPLE_RATE_HZ
+from nextgpt.media.stills import spectrogram
 from nextgpt.messages import Part
 from nextgpt.modality import Modality
 
@@ -111,9 +110,3 @@ def encoded(medium: Medium) -> tuple[str, bytes]:
 def _start_of(sound: Audio) -> np.ndarray:
     """Return the start of a sound, (T,) float32 at SAMPLE_RATE_HZ."""
     return sound.windows(1, min(sound.duration_s, LONGEST_SOUND_S), SAMPLE_RATE_HZ)[0]
-
-
-def spectrogram(waveform: np.ndarray) -> PillowImage.Image:
-    """Draw the log-mel spectrogram of a (T,) sound, low tones at the bottom."""
-    levels = log_mel(torch.from_numpy(waveform)[None])[0].flip(0).numpy()
-    return PillowImage.fromarray(((levels + 1) * 127.5).clip(0, 255).astype(np.uint8))

@@ -1,0 +1,21 @@
+"""Sounds and clips as pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nextgpt.media.stills import film_strip, spectrogram
+
+
+def test_a_spectrogram_has_low_tones_at_the_bottom() -> None:
+    times = np.arange(40_960) / 16_000
+    picture = np.asarray(spectrogram(np.sin(2 * np.pi * 300 * times).astype(np.float32)))
+    assert picture.shape == (64, 128)
+    assert int(picture.mean(axis=1).argmax()) > 48
+
+
+def test_a_film_strip_shows_the_frames_in_order() -> None:
+    frames = np.stack([np.full((32, 64, 3), 30 * n, np.uint8) for n in range(8)])
+    strip = np.asarray(film_strip(frames, 48))
+    assert strip.shape == (48, 8 * 96, 3)
+    assert [int(strip[24, 96 * n + 48, 0]) for n in range(8)] == [30 * n for n in range(8)]
