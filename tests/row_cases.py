@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nextgpt.evaluation.requests import ExpectedMedium
-from nextgpt.evaluation.runner import Case
+from nextgpt.evaluation.results import Case
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message
 

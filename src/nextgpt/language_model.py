@@ -3,7 +3,8 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -192,6 +193,12 @@ class LanguageModel(nn.Module):
     def lora_parameters(self) -> dict[str, nn.Parameter]:
         """The adapter's parameters by their name in the language model."""
         return {name: p for name, p in self.llm.named_parameters() if ".lora_" in name}
+
+    @contextmanager
+    def without_lora(self) -> Iterator[None]:
+        """Let the frozen model speak alone inside the block."""
+        with nullcontext() if self._peft is None else self._peft.disable_adapter():
+            yield
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """Look up input embeddings of words and signal tokens; (B, T) -> (B, T, D)."""

@@ -17,6 +17,7 @@ from tiny_media import Sines
 
 from nextgpt.data.manifest import Item, write_manifest
 from nextgpt.evaluation.judge import Judge, JudgeNetwork
+from nextgpt.evaluation.material import Material
 from nextgpt.evaluation.runner import Evaluation
 from nextgpt.evaluation.sound_judge import SoundJudge, SoundJudgeNetwork
 from nextgpt.generation import NextGPT
@@ -83,11 +84,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def judges() -> tuple[Judge, SoundJudge]:
-    """Judges that have learned nothing."""
+def material() -> Material:
+    """Judges that have learned nothing, no photographs, a little prose."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Judge(JudgeNetwork(image_size=32)), SoundJudge(SoundJudgeNetwork())
+        judge, sound_judge = Judge(JudgeNetwork(image_size=32)), SoundJudge(SoundJudgeNetwork())
+    return Material(judge, sound_judge, [], "The harbour was quiet when the boats came in. " * 20)
 
 
 @pytest.fixture(scope="session")
@@ -100,11 +102,11 @@ def assistant(tiny: TinyParts) -> NextGPT:
 def measured(
     assistant: NextGPT,
     manifest: Path,
-    judges: tuple[Judge, SoundJudge],
+    material: Material,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Evaluation]:
     """Its measurement, of LIMIT cases a row."""
     out = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEXTGPT_CACHE", str(out / "cache"))
-        yield Evaluation(assistant, manifest, *judges, [], out, LIMIT)
+        yield Evaluation(assistant, manifest, material, out, LIMIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from importlib import resources
 from typing import Any, get_args
@@ -22,7 +23,10 @@ from nextgpt.data.manifest import Item
 from nextgpt.evaluation.requests import (
     SAMPLED_KINDS,
     ExpectedMedium,
+    further_requests,
     held_out_requests,
+    outside_requests,
+    references,
     sampled_request,
 )
 from nextgpt.world.concepts import CONCEPTS
@@ -171,3 +175,64 @@ def test_a_world_of_pictures_has_requests_for_pictures_only() -> None:
     sampled = [request for request in requests if request.id.startswith("sampled")]
     assert {medium.modality for request in sampled for medium in request.expected} == {"image"}
     assert all(request.shown <= {"image"} for request in requests)
+
+
+@pytest.fixture(scope="module")
+def sampler(items: list[Item]) -> DialogueSampler:
+    return DialogueSampler(items, "held_out", 3)
+
+
+def test_further_requests_are_of_their_kinds_in_turn_and_fit(sampler: DialogueSampler) -> None:
+    requests = further_requests(sampler, ("draw", "sound"), 10, 100)
+    assert [request.kind for request in requests] == ["draw", "sound"] * 5
+    assert requests == further_requests(sampler, ("draw", "sound"), 12, 100)[:10]
+    dogs = further_requests(sampler, ("draw",), 5, 0, lambda r: r.expected[0].concept == "dog")
+    assert [request.expected[0].concept for request in dogs] == ["dog"] * 5
+
+
+def test_further_requests_are_fewer_where_there_are_no_media() -> None:
+    pictures = DialogueSampler(picture_items(), "held_out")
+    assert further_requests(pictures, ("sound",), 5, 0) == []
+    assert {r.kind for r in further_requests(pictures, ("sound", "draw"), 5, 0)} == {"draw"}
+
+
+def test_sixty_things_are_outside_the_world_and_outside_the_training(
+    sampler: DialogueSampler,
+) -> None:
+    requests = outside_requests(sampler, ("image", "audio", "video"))
+    assert len({request.id for request in requests}) == len(requests) == 60
+    assert not any(request.expected for request in requests)
+    assert len(outside_requests(sampler, ("image",))) == 30
+    bank = load_bank("train")
+    trained = " ".join((*bank.outside, *bank.outside_sounds, *bank.outside_clips)).lower()
+    names = {name for name in (*CONCEPTS, *SOUNDS)}
+    for request in requests:
+        thing = request.id.removeprefix("outside-").replace("-", " ")
+        assert thing.lower() not in trained
+        assert not names & set(thing.split()), "the world holds it"
+        [turn] = request.turns
+        words = re.findall(r"\w+", str(turn.parts[0]).lower())
+        # Two letters of a word may be swapped.
+        assert sorted(thing.split()[-1].lower()) in [sorted(word) for word in words]
+
+
+def test_a_reference_asks_for_a_picture_by_an_earlier_medium(sampler: DialogueSampler) -> None:
+    requests = references(sampler, 60)
+    assert len(requests) == 60
+    befores = Counter()
+    for request in requests:
+        [before] = request.turns[1].media
+        befores[before.modality] += 1
+        [after] = request.expected
+        assert after.modality == "image"
+        if before.modality != "image":
+            assert request.changed == ()
+            assert after.concept in (getattr(before.scene, "concept", ""),) + (
+                getattr(before.scene, "sound", ""),
+            )
+        elif "concept" not in request.changed:
+            assert after.concept == before.scene.concept
+        for name in set(request.changed) & {"count", "place", "size"}:
+            assert getattr(after, name) != getattr(before.scene, name)
+    assert set(befores) == {"image", "audio", "video"}
+    assert sum(bool(request.changed) for request in requests) > 20

@@ -9,41 +9,40 @@ import pytest
 from tiny_chain import tiny_chain_config
 
 from nextgpt import checkpoint
-from nextgpt.evaluation.judge import Judge
+from nextgpt.evaluation.material import Material
 from nextgpt.evaluation.rows import clips, pictures, replies, sounds
 from nextgpt.evaluation.runner import Evaluation
-from nextgpt.evaluation.sound_judge import SoundJudge
 from nextgpt.generation import NextGPT
 from nextgpt.modality import Modality
 
 if TYPE_CHECKING:
     from conftest import TinyParts
 
-Judges = tuple[Judge, SoundJudge]
-
 
 def test_a_random_chain_fails_what_it_must(measured: Evaluation) -> None:
-    [exact] = replies.rows(measured)
-    assert not exact.passed
-    assert exact.count == measured.limit
+    found = {row.metric: row for row in replies.rows(measured)}
+    assert len(found) == 5
+    assert {row.count for row in found.values()} == {measured.limit}
+    assert not found["reply holds exactly the requested media"].passed
+    assert not found["reply holds exactly the requested media, one to three"].passed
 
 
 def test_whether_replies_hold_the_requested_media_is_told_without_rendering(
-    assistant: NextGPT, manifest: Path, judges: Judges, tmp_path: Path
+    assistant: NextGPT, manifest: Path, material: Material, tmp_path: Path
 ) -> None:
-    list(replies.rows(Evaluation(assistant, manifest, *judges, [], tmp_path, 3)))
+    list(replies.rows(Evaluation(assistant, manifest, material, tmp_path, 3)))
     suffixes = {path.suffix for path in (tmp_path / "raw").rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".jsonl", ".npy"}
 
 
 def test_a_second_measurement_takes_the_replies_of_the_first(
-    assistant: NextGPT, manifest: Path, judges: Judges, tmp_path: Path
+    assistant: NextGPT, manifest: Path, material: Material, tmp_path: Path
 ) -> None:
-    first = Evaluation(assistant, manifest, *judges, [], tmp_path, 3)
+    first = Evaluation(assistant, manifest, material, tmp_path, 3)
     rows = list(replies.rows(first))
     raw = tmp_path / "raw" / "requests-written.jsonl"
     time = raw.stat().st_mtime_ns
-    second = Evaluation(assistant, manifest, *judges, [], tmp_path, 3)
+    second = Evaluation(assistant, manifest, material, tmp_path, 3)
     assert list(replies.rows(second)) == rows
     assert raw.stat().st_mtime_ns == time
     assert second.facts() == first.facts()
@@ -72,12 +71,12 @@ def painter(tiny: TinyParts) -> NextGPT:
 
 
 def test_a_chain_without_sounds_and_clips_is_measured_on_the_rest(
-    painter: NextGPT, manifest: Path, judges: Judges, tmp_path: Path
+    painter: NextGPT, manifest: Path, material: Material, tmp_path: Path
 ) -> None:
-    evaluation = Evaluation(painter, manifest, *judges, [], tmp_path, 2)
+    evaluation = Evaluation(painter, manifest, material, tmp_path, 2)
     wanted = {m.modality for request in evaluation.requests for m in request.expected}
     assert wanted <= {"image"}
-    assert len(list(replies.rows(evaluation))) == 1
+    assert len(list(replies.rows(evaluation))) == 5
     for rows in (sounds, clips):
         assert all("caption" in row.metric for row in rows.rows(evaluation))
     assert [row.metric for row in replies.seconds(evaluation)] == [

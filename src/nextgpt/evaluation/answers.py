@@ -155,6 +155,15 @@ class Answers:
         records = {record["id"]: record for record in _records(lines)}
         return {id_: Message.from_json(records[id_], media, str(lines)) for id_ in wanted}
 
+    def kept(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return numbers that are costly to measure; they are measured once."""
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            with atomic_path(path) as partial:
+                partial.write_text(json.dumps(measure()) + "\n")
+        found: dict[str, float] = json.loads(path.read_text())
+        return found
+
     def _render(self, written: list[WrittenReply], numbers: list[int]) -> list[Message]:
         """Render the media of some replies, those of one modality in one batch."""
         replies: list[list[Any]] = [list(reply.parts) for reply in written]

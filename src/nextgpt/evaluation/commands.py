@@ -32,11 +32,9 @@ def test(arguments: Sequence[str]) -> int:
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit {options.limit}: measure at least one case")
 
-    from nextgpt.evaluation.judge import Judge
-    from nextgpt.evaluation.photographs import photographs
+    from nextgpt.evaluation.material import Material
     from nextgpt.evaluation.report import write_report
     from nextgpt.evaluation.runner import Evaluation
-    from nextgpt.evaluation.sound_judge import SoundJudge
     from nextgpt.generation import NextGPT
     from nextgpt.training.cli import configured
     from nextgpt.training.stage import Stage
@@ -49,9 +47,7 @@ def test(arguments: Sequence[str]) -> int:
     evaluation = Evaluation(
         NextGPT(stage.chain),
         build_world(archives=options.archives),
-        Judge.load(options.archives),
-        SoundJudge.load(options.archives),
-        photographs(options.archives),
+        Material.load(options.archives),
         options.out,
         options.limit,
         options.seed,

@@ -36,12 +36,11 @@ def isolate(picture: Image.Image) -> Image.Image:
     """
     picture = picture.convert("RGB")
     colour = background_colour(picture)
-    difference = np.abs(np.asarray(picture, dtype=np.int16) - np.array(colour, np.int16))
-    thing = _without_specks(difference.max(axis=2) > TOLERANCE)
+    thing = thing_mask(picture)
     if thing.sum() < MIN_PIXELS:
         return picture
-    left, right = _largest_run(thing.sum(axis=0))
-    top, bottom = _largest_run(thing[:, left:right].sum(axis=1))
+    left, right = largest_run(thing.sum(axis=0))
+    top, bottom = largest_run(thing[:, left:right].sum(axis=1))
     side = round(max(right - left, bottom - top) * (1 + 2 * MARGIN))
     width, height = picture.size
     # The blurred edge belongs to the thing, too.
@@ -50,6 +49,13 @@ def isolate(picture: Image.Image) -> Image.Image:
     corner = (box[0] - round((left + right - side) / 2), box[1] - round((top + bottom - side) / 2))
     square.paste(picture.crop(box), corner)
     return square
+
+
+def thing_mask(picture: Image.Image) -> np.ndarray:
+    """Tell for each pixel whether it stands out from the background: (H, W) bool."""
+    colour = np.array(background_colour(picture), np.int16)
+    difference = np.abs(np.asarray(picture.convert("RGB"), dtype=np.int16) - colour)
+    return _without_specks(difference.max(axis=2) > TOLERANCE)
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
@@ -64,9 +70,19 @@ def _without_specks(mask: np.ndarray) -> np.ndarray:
     return mask & (neighbours >= MIN_NEIGHBOURS)
 
 
-def _largest_run(amounts: np.ndarray) -> tuple[int, int]:
-    """Find start and end of the run with the largest sum; runs are parted by GAP_PX zeros."""
+def runs_of(amounts: np.ndarray, gap_px: int = GAP_PX) -> list[tuple[int, int]]:
+    """Find start and end of the runs of amounts; they are parted by more than ``gap_px`` zeros."""
     filled = np.flatnonzero(amounts)
-    runs = np.split(filled, np.flatnonzero(np.diff(filled) > GAP_PX) + 1)
-    largest = max(runs, key=lambda run: int(amounts[run].sum()))
-    return int(largest[0]), int(largest[-1]) + 1
+    if not len(filled):
+        return []
+    runs = np.split(filled, np.flatnonzero(np.diff(filled) > gap_px) + 1)
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs]
+
+
+def largest_run(amounts: np.ndarray) -> tuple[int, int]:
+    """Find start and end of the run with the largest sum.
+
+    Raises:
+        ValueError: all amounts are zero.
+    """
+    return max(runs_of(amounts), key=lambda run: int(amounts[run[0] : run[1]].sum()))

@@ -1,17 +1,24 @@
-"""The test requests: ninety written by hand, the rest from phrasings kept from training."""
+"""The test requests: ninety written by hand, the rest from phrasings kept from training.
+
+Beside the requests that are answered with whatever media are asked for, there are sets of one kind
+each: plain questions, things outside the world, pictures of a certain layout, references.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self
 
 from nextgpt.data.manifest import Item
 from nextgpt.modality import Modality
+from nextgpt.world.dialogue_writer import DialogueWriter
 from nextgpt.world.dialogues import (
     Clip,
     DialogueSampler,
@@ -21,7 +28,10 @@ from nextgpt.world.dialogues import (
     Recording,
     Shown,
 )
+from nextgpt.world.phrase_bank import as_typed
+from nextgpt.world.scenes import Place, Scene, Size
 from nextgpt.world.sounds import Contour, Register
+from nextgpt.world.text_talk import TextTalk
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +45,14 @@ SAMPLED_KINDS: tuple[Kind, ...] = (
 """Kinds of the sampled requests, in turn. Wishes outside the world are few: what a reply to one
 should hold is a matter of taste."""
 
+MOST_TRIED = 20_000
+"""Dialogues that are looked through for some that fit."""
+OUTSIDE_WISHES: dict[Modality, tuple[str, str, tuple[str, ...]]] = {
+    Modality.IMAGE: ("draw", "outside", ("scene",)),
+    Modality.AUDIO: ("sound", "outside_sound", ("sound", "source")),
+    Modality.VIDEO: ("animate", "outside_clip", ("clip",)),
+}
+"""Modality -> section of the wish, section of the answer, slots that the thing stands in."""
 # What a part of a request by hand is called that attaches a medium by what it shows.
 _ATTACHED = {"scene": Modality.IMAGE, "sound": Modality.AUDIO, "clip": Modality.VIDEO}
 
@@ -52,6 +70,9 @@ class ExpectedMedium:
     contour: Contour | None = None
     second: str | None = None
     """Another instrument heard at the same time."""
+    size: Size | None = None
+    place: Place | None = None
+    count: int | None = None
 
     @classmethod
     def of(cls, shown: Shown) -> Self:
@@ -66,8 +87,17 @@ class ExpectedMedium:
                 second=scene.second,
             )
         background = shown.scene.background if shown.background_named else None
-        motion = shown.scene.motion if isinstance(shown, Clip) else None
-        return cls(shown.modality, shown.scene.concept, background, motion)
+        if isinstance(shown, Clip):
+            return cls(shown.modality, shown.scene.concept, background, shown.scene.motion)
+        drawn = shown.scene
+        return cls(
+            shown.modality,
+            drawn.concept,
+            background,
+            size=drawn.size,
+            place=drawn.place,
+            count=drawn.count,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +111,8 @@ class Request:
     """In order; empty when no medium is asked for."""
     reference: str
     """A good answer's text."""
+    changed: tuple[str, ...] = ()
+    """Of a picture that is to be changed: the attributes in which the new one differs."""
 
     @property
     def shown(self) -> set[str]:
@@ -124,6 +156,84 @@ def sampled_request(sampler: DialogueSampler, index: int, kind: Kind) -> Request
     expected = tuple(ExpectedMedium.of(shown) for shown in answer.media)
     reference = " ".join(part for part in answer.parts if isinstance(part, str))
     return Request(f"sampled-{kind}-{index:03d}", kind, tuple(turns), expected, reference)
+
+
+def further_requests(
+    sampler: DialogueSampler,
+    kinds: Sequence[Kind],
+    num: int,
+    first: int,
+    fits: Callable[[Request], bool] = lambda request: True,
+) -> list[Request]:
+    """Sample requests of some kinds, those that fit.
+
+    Args:
+        sampler: of the held-out bank.
+        kinds: of the dialogues, in turn; those that there are no media for are passed over.
+        num: how many at most; fewer where ``MOST_TRIED`` dialogues hold no more.
+        first: number of the first dialogue.
+        fits: what a request must be.
+    """
+    possible = [kind for kind in kinds if kind in sampler.possible_kinds]
+    if not possible:
+        return []
+    numbers = range(first, first + MOST_TRIED)
+    sampled = (sampled_request(sampler, n, possible[n % len(possible)]) for n in numbers)
+    return list(itertools.islice(filter(fits, sampled), num))
+
+
+def outside_requests(sampler: DialogueSampler, modalities: Collection[str]) -> list[Request]:
+    """Wish for each thing of ``outside.toml`` as a medium of these modalities; none is right."""
+    text = (resources.files("nextgpt.evaluation") / "outside.toml").read_text(encoding="utf-8")
+    requests = []
+    for modality, things in tomllib.loads(text).items():
+        if modality not in modalities:
+            continue
+        section, answer, slots = OUTSIDE_WISHES[Modality(modality)]
+        for thing in things.splitlines():
+            rng = random.Random(f"{sampler.seed}/outside/{thing}")
+            talk = TextTalk(sampler.bank, sampler.media, rng)
+            question, reference = talk.refused(section, answer, thing, *slots)
+            turn = DialogueTurn("user", (as_typed(question, sampler.bank, rng),))
+            requests.append(
+                Request(f"outside-{thing.replace(' ', '-')}", "outside", (turn,), (), reference)
+            )
+    return requests
+
+
+def references(sampler: DialogueSampler, num: int, first: int = 0) -> list[Request]:
+    """Ask for a medium, then for a picture that can only be drawn by looking back at it.
+
+    Most are changes of a picture; the others ask how what was heard or seen moving looks.
+    """
+    requests: list[Request] = []
+    for number in range(first, first + MOST_TRIED):
+        if len(requests) == num:
+            break
+        rng = random.Random(f"{sampler.seed}/references/{number}")
+        writer = DialogueWriter(sampler.bank, sampler.media, rng)
+        turns = writer.wish(writer.some_modality())
+        before = writer.latest
+        assert before is not None, "a wish shows a medium"
+        if isinstance(before, Picture):
+            turns += writer.edit(before, attached=False)
+        elif Modality.IMAGE in writer.targets(before):
+            turns += writer.counterpart(before, Modality.IMAGE, attached=False)
+        else:
+            continue
+        *turns, answer = turns
+        [after] = answer.pictures
+        changed = _changes(before.scene, after.scene) if isinstance(before, Picture) else ()
+        expected = ExpectedMedium.of(after)
+        requests.append(
+            Request(f"reference-{number:03d}", "multi_turn", tuple(turns), (expected,), "", changed)
+        )
+    return requests
+
+
+def _changes(before: Scene, after: Scene) -> tuple[str, ...]:
+    names = ("concept", "background", "count", "place", "size")
+    return tuple(name for name in names if getattr(before, name) != getattr(after, name))
 
 
 def _read(record: dict[str, Any], sampler: DialogueSampler, rng: random.Random) -> Request | None:

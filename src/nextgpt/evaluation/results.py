@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from nextgpt.evaluation.requests import ExpectedMedium
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message
 
@@ -32,8 +33,19 @@ def nearness(neighbours: Iterable[Neighbour | None]) -> str:
 
 
 @dataclass(frozen=True)
+class Case:
+    """A medium that was asked for, and what came."""
+
+    expected: ExpectedMedium
+    medium: Medium | None
+    asked: Conversation
+    reply: Message
+    """The whole of it: it may hold other media as well."""
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One case: what was asked for, what came, and the verdict."""
+    """A case with its verdict, in words, as people look at it."""
 
     wanted: str
     seen: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,20 +13,17 @@ from typing import Any, TypeVar
 from nextgpt.data.conversations import medium_of
 from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.evaluation.answers import Answers, Writer, WrittenReply, fingerprint
-from nextgpt.evaluation.judge import Judge
+from nextgpt.evaluation.material import Material
 from nextgpt.evaluation.nearest import Nearest
-from nextgpt.evaluation.photographs import Photograph
 from nextgpt.evaluation.requests import (
-    ExpectedMedium,
     Request,
+    further_requests,
     held_out_requests,
-    sampled_request,
+    outside_requests,
 )
-from nextgpt.evaluation.results import Neighbour, Row, Sample
-from nextgpt.evaluation.rows import clips, pictures, replies, sounds
-from nextgpt.evaluation.sound_judge import SoundJudge
+from nextgpt.evaluation.results import Case, Neighbour, Row, Sample
+from nextgpt.evaluation.rows import attributes, clips, pictures, prose, replies, sounds
 from nextgpt.generation import NextGPT
-from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 from nextgpt.world.conversations import conversation_of
@@ -34,22 +31,19 @@ from nextgpt.world.dialogues import DialogueSampler, Kind
 from nextgpt.world.phrase_bank import load_bank
 
 NUM_REQUESTS = 300
-FIRST_WISH = 20_000
-"""Dialogues from here on are wishes for one medium; earlier ones are requests."""
+FIRST_OF = {
+    "wishes": 20_000,
+    "requests": 40_000,
+    "questions": 60_000,
+    "inside": 80_000,
+    "pairs": 100_000,
+    "counts": 120_000,
+    "places": 140_000,
+}
+"""Set of further requests -> the dialogue that it starts at; earlier ones are the requests."""
 MAX_NEW_TOKENS = 80
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Case:
-    """A medium that was asked for, and what came."""
-
-    expected: ExpectedMedium
-    medium: Medium | None
-    asked: Conversation
-    reply: Message
-    """The whole of it: it may hold other media as well."""
 
 
 class Evaluation:
@@ -58,9 +52,7 @@ class Evaluation:
     Args:
         assistant: The model.
         manifest: Of the micro world.
-        judge: Says which concept a picture shows.
-        sound_judge: Says which instrument a sound is of.
-        photographs: Real photographs of the world's concepts.
+        material: Judges, and what is shown to the model beside the world.
         out: Receives ``raw``, the replies as JSON lines and media.
         limit: Cases of each row at most; all when None.
         seed: Of the choice of cases and of the media.
@@ -70,9 +62,7 @@ class Evaluation:
         self,
         assistant: NextGPT,
         manifest: Path,
-        judge: Judge,
-        sound_judge: SoundJudge,
-        photographs: Sequence[Photograph],
+        material: Material,
         out: Path,
         limit: int | None = None,
         seed: int = 0,
@@ -80,9 +70,7 @@ class Evaluation:
         self.assistant = assistant
         self.manifest = manifest
         self.items = read_manifest(manifest)
-        self.judge = judge
-        self.sound_judge = sound_judge
-        self.photographs = photographs
+        self.material = material
         self.limit = limit
         self.seed = seed
         self.answers = Answers(assistant, out / "raw", seed)
@@ -97,8 +85,10 @@ class Evaluation:
     def _rows(self) -> Iterator[Iterator[Row]]:
         yield replies.rows(self)
         yield pictures.rows(self)
+        yield attributes.rows(self)
         yield sounds.rows(self)
         yield clips.rows(self)
+        yield prose.rows(self)
         yield replies.seconds(self)
 
     def facts(self) -> dict[str, Any]:
@@ -137,18 +127,41 @@ class Evaluation:
     @cached_property
     def requests(self) -> list[Request]:
         """The test requests; those about media that the model lacks are left out."""
-        possible = [
-            request
-            for request in held_out_requests(self.items, NUM_REQUESTS, self.seed)
-            if request.shown <= self.read
-            and {medium.modality for medium in request.expected} <= self.made
-        ]
-        return self.some(possible, NUM_REQUESTS)
+        requests = held_out_requests(self.items, NUM_REQUESTS, self.seed)
+        return self.some(list(filter(self._is_possible, requests)), NUM_REQUESTS)
 
-    @cached_property
-    def written_requests(self) -> dict[str, WrittenReply]:
-        """Replies to the requests, by the requests' ids."""
-        return self.answers.write("requests", self._conversations(self.requests), self.writer)
+    def _is_possible(self, request: Request) -> bool:
+        wanted = {medium.modality for medium in request.expected}
+        return request.shown <= self.read and wanted <= self.made
+
+    def further(
+        self,
+        kinds: Sequence[Kind],
+        num: int,
+        name: str,
+        fits: Callable[[Request], bool] = lambda request: True,
+    ) -> list[Request]:
+        """Sample further requests that the model could answer.
+
+        Args:
+            kinds: Of the dialogues, in turn.
+            num: How many, within the limit.
+            name: Of the set; it says which dialogues are looked at.
+            fits: What a request must be.
+        """
+        return further_requests(
+            self.sampler,
+            kinds,
+            self.at_most(num),
+            FIRST_OF[name],
+            lambda request: self._is_possible(request) and fits(request),
+        )
+
+    @property
+    def outside_requests(self) -> list[Request]:
+        """Wishes for what the world does not hold, in the modalities that the model makes."""
+        requests = outside_requests(self.sampler, self.made)
+        return self.some(requests, len(requests))
 
     def conversation_of(self, request: Request) -> Conversation:
         """Make a request the conversation that the model is shown."""
@@ -156,6 +169,10 @@ class Evaluation:
 
     def _conversations(self, requests: Sequence[Request]) -> dict[str, Conversation]:
         return {request.id: self.conversation_of(request) for request in requests}
+
+    def written(self, name: str, requests: Sequence[Request]) -> dict[str, WrittenReply]:
+        """Write replies to further requests, rendering nothing; by the requests' ids."""
+        return self.answers.write(name, self._conversations(requests), self.writer)
 
     def asked(
         self, modality: Modality, kind: Kind | None = None, num_wishes: int = 0
@@ -170,14 +187,13 @@ class Evaluation:
         Returns:
             A case a medium asked for; those of a reply are taken in order, and may be missing.
         """
-        cases = self._cases("requests", self.requests, modality)
-        if kind is not None and kind in self.sampler.possible_kinds:
-            numbers = range(FIRST_WISH, FIRST_WISH + self.at_most(num_wishes))
-            wishes = [sampled_request(self.sampler, number, kind) for number in numbers]
-            cases += self._cases(kind, wishes, modality)
+        cases = self.cases("requests", self.requests, modality)
+        if kind is not None:
+            cases += self.cases(kind, self.further((kind,), num_wishes, "wishes"), modality)
         return cases
 
-    def _cases(self, name: str, requests: Sequence[Request], modality: Modality) -> list[Case]:
+    def cases(self, name: str, requests: Sequence[Request], modality: Modality) -> list[Case]:
+        """Render what some requests ask for; one case a medium of the modality asked for."""
         wanted = {request.id for request in requests if request.expected}
         conversations = self._conversations(requests)
         messages = self.answers.get(name, conversations, self.writer, rendered=wanted)

@@ -10,8 +10,9 @@ from row_cases import answered
 
 from nextgpt.evaluation.nearest import middle_frame
 from nextgpt.evaluation.requests import ExpectedMedium
+from nextgpt.evaluation.results import Case
 from nextgpt.evaluation.rows import clips
-from nextgpt.evaluation.runner import Case, Evaluation
+from nextgpt.evaluation.runner import Evaluation
 from nextgpt.media import Video
 from nextgpt.world.motions import MOTIONS, OWN, MotionScene, animate
 
@@ -47,7 +48,7 @@ def test_a_motion_that_an_artist_drew_is_not_judged(measured: Evaluation) -> Non
 
 def test_the_concept_is_told_by_the_middle_frame(measured: Evaluation) -> None:
     clip = moving("spin")
-    seen = measured.judge.concepts_in([middle_frame(clip)])[0]
+    seen = measured.material.judge.concepts_in([middle_frame(clip)])[0]
     others = [name for name in ("cat", "dog") if name != seen]
     cases = [case("spin", clip, name) for name in (seen, others[0])]
     concepts, _ = clips.generated(measured, cases)

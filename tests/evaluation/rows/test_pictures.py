@@ -7,8 +7,9 @@ import PIL.ImageDraw
 from row_cases import answered
 
 from nextgpt.evaluation.requests import ExpectedMedium
+from nextgpt.evaluation.results import Case
 from nextgpt.evaluation.rows import pictures
-from nextgpt.evaluation.runner import Case, Evaluation
+from nextgpt.evaluation.runner import Evaluation
 from nextgpt.media import Image
 from nextgpt.world.scenes import COLOURS
 
@@ -36,7 +37,7 @@ def test_the_background_counts_where_the_user_named_it(measured: Evaluation) -> 
 
 def test_a_picture_is_right_when_the_judge_sees_the_concept(measured: Evaluation) -> None:
     picture = drawn("green")
-    seen = measured.judge.concepts_in([picture.pil])[0]
+    seen = measured.material.judge.concepts_in([picture.pil])[0]
     other = "cat" if seen != "cat" else "dog"
     cases = [case(name, None, picture) for name in (seen, other)]
     concepts, _ = pictures.generated(measured, cases)

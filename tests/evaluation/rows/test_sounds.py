@@ -10,9 +10,10 @@ from row_cases import answered
 from tiny_media import Sines
 
 from nextgpt.evaluation.requests import ExpectedMedium
+from nextgpt.evaluation.results import Case
 from nextgpt.evaluation.rows import sounds
 from nextgpt.evaluation.rows.sounds import pitch_verdicts, waveform_of
-from nextgpt.evaluation.runner import Case, Evaluation
+from nextgpt.evaluation.runner import Evaluation
 from nextgpt.media import Audio
 from nextgpt.world.sounds import SoundScene
 from nextgpt.world.synthesis import SAMPLE_RATE_HZ, perform
@@ -64,7 +65,7 @@ def test_sounds_that_no_judge_knows_are_not_judged(measured: Evaluation) -> None
 
 def test_a_sound_is_right_when_the_judge_hears_the_instrument(measured: Evaluation) -> None:
     medium = played(LOW)
-    heard = measured.sound_judge.instruments_in([waveform_of(medium)])[0]
+    heard = measured.material.sound_judge.instruments_in([waveform_of(medium)])[0]
     scenes = [SoundScene(name, 2) for name in (heard, "harp" if heard != "harp" else "tuba")]
     instruments, _ = sounds.generated(measured, [case(scene, medium) for scene in scenes])
     assert (instruments.hits, instruments.count) == (1, 2)

@@ -16,7 +16,8 @@ from nextgpt.world.motions import MOTIONS, NUM_FRAMES
 
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
-    from nextgpt.evaluation.runner import Case, Evaluation
+    from nextgpt.evaluation.results import Case
+    from nextgpt.evaluation.runner import Evaluation
 
 NUM_WISHES = 120
 """Wishes for one clip, beside the requests."""
@@ -40,7 +41,7 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     for case, nearest in zip(cases, neighbours, strict=True):
         wanted, seen, share, motion = case.expected, NOTHING, 0.0, None
         if isinstance(case.medium, Video):
-            [shares] = evaluation.judge.shares_in([middle_frame(case.medium)])
+            [shares] = evaluation.material.judge.shares_in([middle_frame(case.medium)])
             seen, share = shares.likeliest, shares[wanted.concept]
             motion = motion_in(case.medium.frames(NUM_FRAMES))
         found = Sample(

@@ -13,7 +13,8 @@ from nextgpt.data.conversations import medium_of
 from nextgpt.decoders import Decoder
 from nextgpt.encoders import MicroBindEncoder
 from nextgpt.evaluation.metrics import background_of, concepts_named
-from nextgpt.evaluation.results import NOTHING, Row, Sample, judged, nearness
+from nextgpt.evaluation.requests import ExpectedMedium
+from nextgpt.evaluation.results import NOTHING, Case, Row, Sample, judged, nearness
 from nextgpt.media import Image
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
@@ -25,7 +26,7 @@ from nextgpt.writing import MediumRequest, Written
 
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
-    from nextgpt.evaluation.runner import Case, Evaluation
+    from nextgpt.evaluation.runner import Evaluation
 
 NUM_CAPTIONS = 160
 NUM_JUDGED = 400
@@ -51,20 +52,11 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     concepts, backgrounds = [], []
     neighbours = evaluation.neighbours(Modality.IMAGE, cases)
     for case, nearest in zip(cases, neighbours, strict=True):
-        wanted, seen, share, background = case.expected, NOTHING, 0.0, NOTHING
-        if isinstance(case.medium, Image):
-            [shares] = evaluation.judge.shares_in([case.medium.pil])
-            seen, share = shares.likeliest, shares[wanted.concept]
-            background = background_of(case.medium.pil)
-        found = Sample(
-            wanted.concept, seen, seen == wanted.concept, case.asked, case.reply, share, nearest
-        )
+        found = replace(judged_case(evaluation, case), nearest=nearest)
         concepts.append(found)
-        if wanted.background is not None:
-            is_right = background == wanted.background
-            backgrounds.append(
-                replace(found, wanted=wanted.background, seen=background, is_right=is_right)
-            )
+        if (wanted := case.expected.background) is not None:
+            seen = background_of(case.medium.pil) if isinstance(case.medium, Image) else NOTHING
+            backgrounds.append(replace(found, wanted=wanted, seen=seen, is_right=seen == wanted))
     yield Row.proportion(
         "generated picture shows the requested concept",
         concepts,
@@ -74,12 +66,22 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     yield Row.proportion("background colour as requested", backgrounds, 0.85)
 
 
+def judged_case(evaluation: Evaluation, case: Case) -> Sample:
+    """Let the judge say whether the picture that came shows the concept; none is wrong."""
+    wanted = case.expected.concept
+    if not isinstance(case.medium, Image):
+        return Sample(wanted, NOTHING, False, case.asked, case.reply, 0.0)
+    [shares] = evaluation.material.judge.shares_in([case.medium.pil])
+    seen = shares.likeliest
+    return Sample(wanted, seen, seen == wanted, case.asked, case.reply, shares[wanted])
+
+
 def judged_drawings(evaluation: Evaluation) -> Row:
     """How often the judge is right on drawings by artists it was not trained on."""
     items = evaluation.items_of(Modality.IMAGE, "validation", "held_out_drawing")
     items = evaluation.some(items, NUM_JUDGED)
     shown = [_picture(item, evaluation) for item in items]
-    verdicts = evaluation.judge.shares_in([picture.pil for picture in shown])
+    verdicts = evaluation.material.judge.shares_in([picture.pil for picture in shown])
     samples = [
         judged(item.concept, shares, picture)
         for item, shares, picture in zip(items, verdicts, shown, strict=True)
@@ -111,7 +113,7 @@ def recognised_photographs(evaluation: Evaluation) -> Row:
     encoder = evaluation.assistant.model.encoder
     assert isinstance(encoder, MicroBindEncoder), "the row is about micro-bind"
     names = list(CONCEPTS)
-    found = evaluation.some(evaluation.photographs, len(evaluation.photographs))
+    found = evaluation.some(evaluation.material.photographs, len(evaluation.material.photographs))
     pixels = [encoder.preprocess(Modality.IMAGE, photograph.image) for photograph in found]
     with torch.inference_mode():
         vectors = encoder.vectors(Modality.IMAGE, torch.stack(pixels))
@@ -163,11 +165,8 @@ def signals_against_text(evaluation: Evaluation) -> Row:
 
 def _compared(evaluation: Evaluation, wish: Picture, reply: Message, means: str) -> Sample:
     asked = Conversation().user(f"{wish.caption} ({means})")
-    if not reply.images:
-        return Sample(wish.scene.concept, NOTHING, False, asked, reply, 0.0)
-    [shares] = evaluation.judge.shares_in([reply.images[0].pil])
-    seen, wanted = shares.likeliest, wish.scene.concept
-    return Sample(wanted, seen, seen == wanted, asked, reply, shares[wanted])
+    medium = reply.images[0] if reply.images else None
+    return judged_case(evaluation, Case(ExpectedMedium.of(wish), medium, asked, reply))
 
 
 def _from_captions(decoder: Decoder, captions: list[str]) -> list[tuple[int, Written]]:

@@ -21,7 +21,8 @@ from nextgpt.world.synthesis import DURATION_S, SAMPLE_RATE_HZ
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
     from nextgpt.evaluation.requests import ExpectedMedium
-    from nextgpt.evaluation.runner import Case, Evaluation
+    from nextgpt.evaluation.results import Case
+    from nextgpt.evaluation.runner import Evaluation
 
 NUM_WISHES = 120
 """Wishes for one sound, beside the requests."""
@@ -47,7 +48,7 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
         wanted, seen, share, heard = case.expected, NOTHING, 0.0, None
         if case.medium is not None:
             heard = waveform_of(case.medium)
-            [shares] = evaluation.sound_judge.shares_in([heard])
+            [shares] = evaluation.material.sound_judge.shares_in([heard])
             seen, share = shares.likeliest, shares.get(wanted.concept, 0.0)
         found = Sample(
             wanted.concept, seen, seen == wanted.concept, case.asked, case.reply, share, nearest
@@ -100,7 +101,7 @@ def known(evaluation: Evaluation, wishes: Sequence[ExpectedMedium]) -> str:
         if fitting:
             names.append(wish.concept)
             waveforms.append(waveform_of(medium_of(rng.choice(fitting), evaluation.manifest)))
-    seen = evaluation.sound_judge.instruments_in(waveforms)
+    seen = evaluation.material.sound_judge.instruments_in(waveforms)
     return f"{sum(map(str.__eq__, seen, names))} of {len(names)}"
 
 
@@ -142,7 +143,7 @@ def judged_recordings(evaluation: Evaluation) -> Row:
     items = evaluation.some(_alone(evaluation, "validation", "held_out_recording"), NUM_JUDGED)
     recordings = [medium_of(item, evaluation.manifest) for item in items]
     waveforms = [waveform_of(recording) for recording in recordings]
-    verdicts = evaluation.sound_judge.shares_in(waveforms)
+    verdicts = evaluation.material.sound_judge.shares_in(waveforms)
     samples = [
         judged(item.concept, shares, recording)
         for item, shares, recording in zip(items, verdicts, recordings, strict=True)

@@ -1,0 +1,58 @@
+"""How many things a picture shows, where and how large: read off what stands out from its rim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from nextgpt.evaluation.isolate import largest_run, runs_of, thing_mask
+from nextgpt.world.scenes import Place
+
+THINNEST = 0.15
+"""Share of the fullest column's pixels that a column needs to belong to a thing: tails and wings
+of neighbours nearly touch. With the gap of a pixel 97% of the world's pictures of two, 96% of those
+of three and all of those of one are counted right at 64 pixels."""
+GAP_PX = 1
+LEAST_OF_LARGEST = 0.25
+"""Share of the largest thing's pixels that another must have to count; less is a blot."""
+OFF_CENTRE = 0.12
+"""Distance from the picture's middle, as a share of its side, from which a thing has a place."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is seen of a picture without knowing what it shows."""
+
+    count: int
+    """Things side by side; 0 where nothing stands out."""
+    place: Place
+    """Of the largest thing."""
+    side: float
+    """Longer side of the largest thing, as a share of the picture's."""
+
+
+def layout_of(picture: Image.Image) -> Layout:
+    """Read the layout of a picture on a plain background."""
+    mask = thing_mask(picture)
+    if not mask.any():
+        return Layout(0, "centre", 0.0)
+    columns = mask.sum(axis=0)
+    bodies = runs_of(columns > THINNEST * columns.max(), GAP_PX)
+    pixels = [int(columns[start:end].sum()) for start, end in bodies]
+    count = sum(number >= LEAST_OF_LARGEST * max(pixels) for number in pixels)
+    left, right = largest_run(columns)
+    top, bottom = largest_run(mask[:, left:right].sum(axis=1))
+    height, width = mask.shape
+    x, y = (left + right) / 2 / width - 0.5, (top + bottom) / 2 / height - 0.5
+    side = max((right - left) / width, (bottom - top) / height)
+    return Layout(count, _place(x, y), side)
+
+
+def _place(x: float, y: float) -> Place:
+    """Name the side of the middle that a thing stands on."""
+    if max(abs(x), abs(y)) < OFF_CENTRE:
+        return "centre"
+    if abs(x) >= abs(y):
+        return "right" if x > 0 else "left"
+    return "bottom" if y > 0 else "top"
