@@ -5,13 +5,16 @@ import random
 from abc import ABC, abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.media import MEDIUM_TYPES, Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
+
+if TYPE_CHECKING:
+    from nextgpt.model import NextGPTModel
 
 
 def world_manifest() -> Path:
@@ -31,6 +34,9 @@ class ConversationSource(ABC):
     @abstractmethod
     def conversation(self, index: int) -> Conversation:
         """Return number ``index``; equal for equal arguments of the source."""
+
+    def prepare(self, chain: "NextGPTModel") -> None:  # noqa: B027  most need nothing
+        """Make what conversations are made of, before the first one is asked for."""
 
     def media(self) -> list[Medium]:
         """All media that conversations may show, so that features are computed beforehand."""

@@ -156,7 +156,7 @@ class ChainData(lightning.LightningDataModule):
         return chain
 
     def setup(self, stage: str) -> None:
-        """Compute features and conditioning that are not in the user's cache yet."""
+        """Prepare the sources; compute features and conditioning that are not in the cache yet."""
         if stage not in ("fit", "validate"):
             return
         folder = cache_dir() / "features"
@@ -166,6 +166,8 @@ class ChainData(lightning.LightningDataModule):
             for modality, decoder in self.chain.decoders.items()
         }
         sources = [*(self.train if stage == "fit" else []), *self.validation]
+        for source in sources:
+            source.prepare(self.chain)
         for gather, media in (
             (self.features, [medium for source in sources for medium in source.media()]),
             (self.targets, [medium for source in sources for medium in source.captions()]),
