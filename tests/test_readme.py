@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from nextgpt.cli import TRAINING_WORDS, USAGE, main
 from nextgpt.world.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "checkpoints/micro/README.md", "docs/micro.md")
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -80,11 +82,47 @@ def test_python_examples_use_what_exists(block: str) -> None:
 def test_files_named_in_the_documents_exist() -> None:
     for document in DOCUMENTS:
         text = (ROOT / document).read_text(encoding="utf-8")
-        for name in re.findall(r"`((?:configs|tests|demo|src)/[\w./]*)`", text):
+        for name in re.findall(r"`((?:configs|tests|demo|docs|src)/[\w./]*)`", text):
             assert (ROOT / name).exists(), f"{document} names {name}"
         for name in re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE):
             for path in re.findall(r"`([\w/]+(?:\.py|/))`", name):
                 assert (ROOT / "src" / "nextgpt" / path).exists(), f"{document} names {path}"
+
+
+def test_make_micro_trains_every_part_and_every_stage() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    named = {
+        name: re.findall(rf"^{name} := (.*)$", makefile, flags=re.MULTILINE)[0].split()
+        for name in ("PARTS", "STAGES")
+    }
+    assert sorted(named["PARTS"]) == sorted(p.stem for p in (ROOT / "configs/parts").glob("*.yaml"))
+    stages = yaml.safe_load((ROOT / "configs/micro.yaml").read_text())["stages"]
+    assert named["STAGES"] == list(stages)
+
+
+def test_a_table_is_written_between_its_marks(tmp_path: Path) -> None:
+    table, document = tmp_path / "results.md", tmp_path / "README.md"
+    table.write_text("| what |\n|---|\n| new |\n")
+    document.write_text("# A\n<!-- results -->\nold\n<!-- end of results -->\nB\n")
+    runpy = [sys.executable, str(ROOT / ".ci" / "tables.py"), str(table), str(document)]
+    for _ in range(2):
+        subprocess.run(runpy, check=True)
+    assert document.read_text() == (
+        "# A\n<!-- results -->\n\n| what |\n|---|\n| new |\n\n<!-- end of results -->\nB\n"
+    )
+    document.write_text("# no place\n")
+    assert subprocess.run(runpy, capture_output=True, text=True).returncode == 1
+    assert document.read_text() == "# no place\n"
+
+
+def test_readme_and_model_card_hold_the_same_table() -> None:
+    tables = [
+        (ROOT / name).read_text(encoding="utf-8").partition("<!-- results -->")[2]
+        for name in ("README.md", "checkpoints/micro/README.md")
+    ]
+    found = [text.partition("<!-- end of results -->")[0].strip() for text in tables]
+    assert found[0] == found[1]
+    assert found[0].count("\n| ") > 10
 
 
 def test_the_tour_names_every_module() -> None:
