@@ -15,7 +15,7 @@ USAGE = """\
 usage: nextgpt COMMAND [options]
 
   chat        chat with a model in the terminal
-  world       build the micro world, or count what is in it (build | stats)
+  world       build the micro world, add to it, count what is in it (build | add | stats)
   fit         train a part or a stage:  nextgpt fit -c configs/micro.yaml --stage instruct
   validate    losses on held-out data
   test        measure a model and print the table
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             from nextgpt.world import commands
 
-            words = {"build": commands.build, "stats": commands.stats}
+            words = {"build": commands.build, "add": commands.add, "stats": commands.stats}
             CLI(words, args=rest, prog="nextgpt world", as_positional=False)
             return 0
     except (ValueError, SourceError) as error:

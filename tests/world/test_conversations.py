@@ -10,7 +10,7 @@ from dialogue_items import clip_items, picture_items, sound_items
 
 from nextgpt.data.manifest import write_manifest
 from nextgpt.media import Audio, Image, Video
-from nextgpt.world.conversations import WorldDialogues
+from nextgpt.world.conversations import CaptionDialogues, WorldDialogues
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +72,18 @@ def test_the_same_index_gives_the_same_conversation(manifest: Path) -> None:
 def test_a_split_that_is_not_there_is_named(manifest: Path) -> None:
     with pytest.raises(ValueError, match="'spare'"):
         WorldDialogues(manifest, split="spare").conversation(0)
+
+
+def test_captions_alone_are_wished_for_and_asked_about_in_turn(manifest: Path) -> None:
+    source = CaptionDialogues(manifest)
+    answered = Counter[tuple[type, bool]]()
+    for index in range(120):
+        asked, answer = source.conversation(index).messages
+        [medium] = asked.media or answer.media
+        assert bool(asked.media) == bool(index % 2)
+        # Users misspell a word now and then; answers do not.
+        assert medium.caption is not None and medium.caption in answer.text.lower()
+        answered[type(medium), bool(answer.media)] += 1
+    assert len(answered) == 6
+    texts = [m.text for m in source.conversation(7).messages]
+    assert texts == [m.text for m in CaptionDialogues(manifest).conversation(7).messages]

@@ -1,4 +1,4 @@
-"""The commands ``nextgpt world build`` and ``nextgpt world stats``."""
+"""The commands ``nextgpt world build``, ``nextgpt world add`` and ``nextgpt world stats``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.modality import MODALITIES
 from nextgpt.sources import cache_dir
 from nextgpt.world.build import build_world
+from nextgpt.world.own_media import add_media
 
 GROUPINGS: dict[str, tuple[str, ...]] = {
     "image": ("background", "size", "count"),
@@ -53,6 +54,23 @@ def build(
     Console().print(f"{manifest}: {words}", soft_wrap=True, highlight=False)
 
 
+def add(folder: Path, out: Path, world: Path | None = None) -> None:
+    """Add a folder of captioned pictures, sounds or videos to the world, to train on both.
+
+    Captions stand in metadata.jsonl or metadata.csv (file_name, text), in a text file of the
+    medium's name, or are the medium's name itself: "a platypus.png".
+
+    Args:
+        folder: the media.
+        out: the new world folder; it links to the old one.
+        world: the old one; ``world`` in the user's cache when not given.
+    """
+    added = add_media(folder, out, world)
+    counts = Counter(item.modality for item in added)
+    words = ", ".join(f"{counts[name]} {name}" for name in MODALITIES if counts[name])
+    Console().print(f"{out}: the world and {words} more", soft_wrap=True, highlight=False)
+
+
 def stats(world: Path | None = None) -> None:
     """Print what the world holds by split, concept, attributes and licence, for each modality.
 
@@ -75,7 +93,7 @@ def stats(world: Path | None = None) -> None:
 
 
 def _attribute(name: str) -> Callable[[Item], str]:
-    return lambda item: str(item.attributes[name])
+    return lambda item: str(item.attributes.get(name))
 
 
 def _table(name: str, group: Callable[[Item], str], items: list[Item]) -> Table:

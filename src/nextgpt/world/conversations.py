@@ -11,8 +11,23 @@ from nextgpt.data.conversations import ManifestSource, medium_of
 from nextgpt.data.manifest import Item
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message, Part
+from nextgpt.modality import Modality
 from nextgpt.world.dialogues import KIND_WEIGHTS, DialogueSampler, DialogueTurn, Kind, Shown
-from nextgpt.world.phrase_bank import BankName
+from nextgpt.world.medium_talk import capitalised
+from nextgpt.world.phrase_bank import BankName, as_typed, load_bank, reply
+
+CAPTION_SECTIONS: Mapping[Modality, tuple[str, str]] = {
+    Modality.IMAGE: ("draw", "look_all"),
+    Modality.AUDIO: ("sound", "listen_all"),
+    Modality.VIDEO: ("animate", "watch_all"),
+}
+"""Sections of the phrase bank, and of the replies, for wishes and for questions."""
+CAPTION_SLOTS: Mapping[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: ("scene",),
+    Modality.AUDIO: ("sound", "source"),
+    Modality.VIDEO: ("clip",),
+}
+"""Slots of the wishes that a caption may stand in."""
 
 
 def conversation_of(turns: Sequence[DialogueTurn], manifest: Path) -> Conversation:
@@ -28,6 +43,41 @@ def conversation_of(turns: Sequence[DialogueTurn], manifest: Path) -> Conversati
     return Conversation(
         [Message(turn.role, [shown(part) for part in turn.parts]) for turn in turns]
     )
+
+
+class CaptionDialogues(ManifestSource):
+    """Wishes for media, and questions about them, of which nothing is known but the caption."""
+
+    def conversation(self, index: int) -> Conversation:
+        """Return a wish and its medium, or a medium and what it is, in turn."""
+        medium = self.medium(index // 2)
+        assert medium.caption is not None, "every item has a caption"
+        bank, rng = load_bank("train"), random.Random(f"{self.seed}/{index}")
+        several = medium.caption.startswith(("two ", "three "))
+        slots = {
+            "caption": medium.caption,
+            "Caption": capitalised(medium.caption),
+            "here_is": "Here are" if several else "Here is",
+            "this_is": "These are" if several else "This is",
+            "medium": "\n",
+        }
+        wish, question = CAPTION_SECTIONS[medium.modality]
+        if index % 2:
+            asked = as_typed(bank.phrase(question, {}, rng), bank, rng)
+            return Conversation().user(medium, asked).assistant(reply(question, slots, rng))
+        wanted = dict.fromkeys(CAPTION_SLOTS[medium.modality], medium.caption)
+        asked = as_typed(bank.phrase(wish, wanted, rng), bank, rng)
+        before, _, behind = reply(wish, slots, rng).partition("\n")
+        parts: list[Part] = [before.strip(), medium, behind.strip()]
+        return Conversation().user(asked).assistant(*(part for part in parts if part))
+
+    def media(self) -> list[Medium]:
+        """All chosen media."""
+        return [medium_of(item, self.manifest) for item in self.items]
+
+    def captions(self) -> list[Medium]:
+        """All chosen media."""
+        return self.media()
 
 
 class WorldDialogues(ManifestSource):
