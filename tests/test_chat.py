@@ -19,7 +19,8 @@ from tiny_chain import tiny_chain
 
 from nextgpt import chat as chat_module
 from nextgpt.chat import SAMPLE_QUESTIONS, Chat, run_chat
-from nextgpt.generation import Event, NextGPT
+from nextgpt.events import Event
+from nextgpt.generation import NextGPT
 from nextgpt.media import Image, load_medium
 
 if TYPE_CHECKING:

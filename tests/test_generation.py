@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +11,18 @@ import torch
 from tiny_chain import medium, tiny_chain
 from torch import Tensor
 
-from nextgpt.generation import (
+from nextgpt.events import (
     Done,
     Event,
     MediaFinished,
     MediaProgress,
     MediaStarted,
-    NextGPT,
     TextDelta,
 )
+from nextgpt.generation import NextGPT
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
+from nextgpt.rendering import Rendering
 from nextgpt.writing import Written, _TextPieces
 
 if TYPE_CHECKING:
@@ -267,6 +269,45 @@ def test_an_abandoned_reply_stops_rendering(
     next(event for event in stream if isinstance(event, MediaProgress))
     stream.close()  # type: ignore[attr-defined]
     assert 0 < len(steps) < 200
+
+
+def test_text_goes_on_while_media_render(eager: NextGPT, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 16, "temperature": 2.0}
+    for seed in range(100):
+        parts = reply_of(eager, seed, **options)
+        if [type(part) is str for part in parts[-2:]] == [False, True]:
+            break
+    ready, write = threading.Event(), eager.write
+
+    def waiting(*arguments: Any, **settings: Any) -> Iterator[tuple[int, Written]]:
+        asked = 0
+        for number, piece in write(*arguments, **settings):
+            asked += not isinstance(piece, str)
+            if isinstance(piece, str) and asked == len(parts) - sum(type(p) is str for p in parts):
+                assert ready.wait(60), "media render only when the text is whole"
+            yield number, piece
+
+    rendering_of = Rendering._render
+
+    def rendered(self: Rendering, index: int, request: Any) -> None:
+        rendering_of(self, index, request)
+        ready.set()
+
+    monkeypatch.setattr(eager, "write", waiting)
+    monkeypatch.setattr(Rendering, "_render", rendered)
+    events = list(eager.stream(QUESTION, seed=seed, **options))
+    finished = next(n for n, event in enumerate(events) if isinstance(event, MediaFinished))
+    assert any(isinstance(event, TextDelta) for event in events[finished:])
+
+
+def test_a_decoder_that_fails_ends_the_reply_with_its_error(
+    plain: NextGPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain.model.decoders[Modality.AUDIO], "num_inference_steps", 0)
+    stream = plain.stream(QUESTION, modalities=["image", "audio", "video"], max_new_tokens=2)
+    with pytest.raises(ValueError, match="num_inference_steps is 0"):
+        list(stream)
+    assert isinstance(list(plain.stream(QUESTION, modalities=["image"]))[-1], Done)
 
 
 def test_text_is_streamed_in_whole_characters(plain: NextGPT) -> None:

@@ -17,19 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live, VerticalOverflowMethod
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from nextgpt.generation import (
-    Done,
-    Event,
-    MediaProgress,
-    MediaStarted,
-    NextGPT,
-    TextDelta,
-)
+from nextgpt.events import Done, Event, MediaFinished, MediaProgress, MediaStarted, TextDelta
+from nextgpt.generation import NextGPT
 from nextgpt.media import load_medium
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.modality import Modality
@@ -275,59 +270,55 @@ def _readable(stream: TextIO) -> bool:
 
 
 class _Screen:
-    """Shows a reply while it comes: its text, and a bar while media render."""
+    """Shows a reply while it comes: its text, and below it a bar for each medium that renders."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.names: dict[int, str] = {}
-        self.progress: Progress | None = None
+        self.text = Text()
+        self.live: Live | None = None
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.progress = Progress(*columns, console=console)
         self.tasks: dict[int, TaskID] = {}
-        self.line_is_open = False
-        self.is_named = False
 
     def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            overflow: VerticalOverflowMethod = "visible"
+            self.live = Live(console=self.console, auto_refresh=False, vertical_overflow=overflow)
+            self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop_progress()
-        self._end_line()
+        if self.live is not None:
+            self.live.update(self.text, refresh=True)
+            self.live.stop()
+        elif self.text:
+            self.console.print()
 
     def show(self, event: Event) -> None:
         """Show what an event says."""
         match event:
             case TextDelta(text):
-                self._write(text)
+                self._write(Text(text))
             case MediaStarted(index, modality):
-                self.names[index] = f"{modality} {index + 1}"
-                self._write(f"[{self.names[index]}]", "magenta")
-            case MediaProgress(index, step, total) if self.console.is_terminal:
-                self._advance(index, step, total)
+                name = f"{modality} {index + 1}"
+                self.tasks[index] = self.progress.add_task(name, total=None, visible=False)
+                self._write(Text(f"[{name}]", "magenta"))
+            case MediaProgress(index, step, total):
+                task = self.tasks[index]
+                self.progress.update(task, completed=step, total=total, visible=True)
+                self._refresh()
+            case MediaFinished(index):
+                self.progress.update(self.tasks[index], visible=False)
+                self._refresh()
 
-    def _write(self, text: str, style: str = "") -> None:
-        self._stop_progress()  # text beside a live bar would break it; the next step brings it back
-        if not self.is_named:
-            self.console.print(Text("nextgpt> ", "bold green"), end="")
-            self.is_named = True
-        self.console.print(Text(text, style), end="", soft_wrap=True)
-        self.line_is_open = not text.endswith("\n")
+    def _write(self, text: Text) -> None:
+        if not self.text:
+            text = Text.assemble(("nextgpt> ", "bold green"), text)
+        self.text.append_text(text)
+        if self.live is None:
+            self.console.print(text, end="", soft_wrap=True)
+        self._refresh()
 
-    def _end_line(self) -> None:
-        if self.line_is_open:
-            self.console.print()
-            self.line_is_open = False
-
-    def _advance(self, index: int, step: int, total: int) -> None:
-        if self.progress is None:
-            self._end_line()
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            self.progress = Progress(*columns, console=self.console, transient=True)
-            self.progress.start()
-        if index not in self.tasks:
-            self.tasks[index] = self.progress.add_task(self.names[index], total=total)
-        self.progress.update(self.tasks[index], completed=step)
-
-    def _stop_progress(self) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None
-            self.tasks = {}
+    def _refresh(self) -> None:
+        if self.live is not None:
+            self.live.update(Group(self.text, self.progress), refresh=True)

@@ -1,65 +1,19 @@
 """Chatting with a model: a reply as a stream of text and media."""
 
-import queue
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from nextgpt import checkpoint
+from nextgpt.events import Done, Event, MediaFinished, MediaProgress, MediaStarted, TextDelta
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
-from nextgpt.writing import MediumRequest, WritingOptions, Written, write
-
-
-@dataclass(frozen=True)
-class TextDelta:
-    """The next piece of text."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class MediaStarted:
-    """The model asked for the medium number ``index`` of this reply."""
-
-    index: int
-    modality: Modality
-
-
-@dataclass(frozen=True)
-class MediaProgress:
-    """The decoder finished ``step`` of ``total`` steps on medium ``index``."""
-
-    index: int
-    step: int
-    total: int
-
-
-@dataclass(frozen=True)
-class MediaFinished:
-    """Medium ``index`` is ready."""
-
-    index: int
-    part: Medium
-
-
-@dataclass(frozen=True)
-class Done:
-    """The reply is whole."""
-
-    message: Message
-    timings: dict[str, float]
-    """Seconds from the start: ``first_token_s``, ``text_s`` and ``total_s``."""
-
-
-Event = TextDelta | MediaStarted | MediaProgress | MediaFinished | Done
+from nextgpt.rendering import Rendering
+from nextgpt.writing import WritingOptions, Written, write
 
 
 class NextGPT:
@@ -133,7 +87,8 @@ class NextGPT:
             top_p: Samples from the smallest set of tokens with this probability.
 
         Yields:
-            Events; the last one is ``Done``.
+            Events; media render while the text goes on, and the last event is ``Done``. Closing
+            the stream stops both within a step.
 
         Raises:
             ValueError: the conversation or an argument cannot be used.
@@ -141,31 +96,36 @@ class NextGPT:
         started = time.perf_counter()
         timings: dict[str, float] = {}
         parts: list[Part | None] = []
-        requests: list[tuple[int, MediumRequest]] = []
-        for _, new in self.write(
-            [conversation],
-            seed=seed,
-            modalities=modalities,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-        ):
-            timings.setdefault("first_token_s", time.perf_counter() - started)
-            if isinstance(new, str):
-                if parts and isinstance(parts[-1], str):
-                    parts[-1] += new
+        places: list[int] = []
+
+        def seen(event: MediaProgress | MediaFinished) -> MediaProgress | MediaFinished:
+            if isinstance(event, MediaFinished):
+                parts[places[event.index]] = event.part
+            return event
+
+        with Rendering(self.model.decoders, seed) as rendering:
+            for _, new in self.write(
+                [conversation],
+                seed=seed,
+                modalities=modalities,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+            ):
+                timings.setdefault("first_token_s", time.perf_counter() - started)
+                yield from map(seen, rendering.news())
+                if isinstance(new, str):
+                    if parts and isinstance(parts[-1], str):
+                        parts[-1] += new
+                    else:
+                        parts.append(new)
+                    yield TextDelta(new)
                 else:
-                    parts.append(new)
-                yield TextDelta(new)
-            else:
-                yield MediaStarted(len(requests), new.modality)
-                requests.append((len(parts), new))
-                parts.append(None)
-        timings["text_s"] = time.perf_counter() - started
-        for index, (position, request) in enumerate(requests):
-            medium = yield from self._render(index, request, seed + index)
-            parts[position] = medium
-            yield MediaFinished(index, medium)
+                    places.append(len(parts))
+                    parts.append(None)
+                    yield MediaStarted(rendering.ask(new), new.modality)
+            timings["text_s"] = time.perf_counter() - started
+            yield from map(seen, rendering.rest())
         timings["total_s"] = time.perf_counter() - started
         timings.setdefault("first_token_s", timings["text_s"])
         yield Done(Message("assistant", [part for part in parts if part is not None]), timings)
@@ -202,34 +162,3 @@ class NextGPT:
         required = self._required(modalities)
         options = WritingOptions(seed, required, max_new_tokens, temperature, top_p)
         return write(self.model, conversations, options)
-
-    def _render(
-        self, index: int, request: MediumRequest, seed: int
-    ) -> Generator[MediaProgress, None, Medium]:
-        """Decode one medium; progress is yielded while it goes on, the medium returned."""
-        events: queue.Queue[MediaProgress | None] = queue.Queue()
-        stopped = threading.Event()
-
-        def on_step(step: int, total: int) -> None:
-            if stopped.is_set():
-                raise InterruptedError("the reply was stopped")
-            events.put(MediaProgress(index, step, total))
-
-        def work() -> Medium:
-            try:
-                generator = torch.Generator().manual_seed(seed)
-                decoder = self.model.decoders[request.modality]
-                return decoder.decode(request.conditioning, generator, on_step=on_step)[0]
-            finally:
-                events.put(None)
-
-        with ThreadPoolExecutor(max_workers=1) as worker:
-            try:
-                rendering = worker.submit(work)
-                while (event := events.get()) is not None:
-                    yield event
-            finally:
-                stopped.set()
-        medium = rendering.result()
-        medium.seed = seed
-        return medium
