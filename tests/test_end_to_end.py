@@ -26,7 +26,7 @@ from nextgpt import Conversation, NextGPT
 from nextgpt.cli import main
 from nextgpt.collate import collate
 from nextgpt.media import load_medium
-from nextgpt.writing import features as media_features
+from nextgpt.memory import Memory
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -254,7 +254,7 @@ def test_a_forbidden_medium_never_appears(trained: Path, model: NextGPT) -> None
 @pytest.mark.parametrize("modality", MEDIA)
 def test_what_is_attached_changes_the_answer(trained: Path, model: NextGPT, modality: str) -> None:
     medium = attachment(trained, modality)
-    features = media_features(model.model, medium.modality, [medium])
+    features = Memory().features(model.model, medium.modality, [medium])
     plan = model.model.prompter.generation_plan(Conversation().user(medium, "What?"), 8)
 
     def state(values: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ from nextgpt.events import (
     TextDelta,
 )
 from nextgpt.generation import NextGPT
+from nextgpt.memory import Memory
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 from nextgpt.rendering import Rendering
@@ -60,6 +61,7 @@ def redraw(model: NextGPT, seed: int) -> NextGPT:
                 parameter.normal_(0, 0.3, generator=generator)
         language_model.signal_rows["input"].normal_(0, 1.2, generator=generator)
         language_model.llm.get_input_embeddings().weight[model.model.prompter.end_id] = 0
+    model.memory = Memory()
     return model
 
 

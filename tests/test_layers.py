@@ -23,6 +23,7 @@ LAYERS = (
     ("generation",),
     ("rendering",),
     ("writing",),
+    ("memory",),
     ("checkpoint",),
     ("collate",),
     ("model",),

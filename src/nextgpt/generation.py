@@ -9,6 +9,7 @@ import torch
 from nextgpt import checkpoint
 from nextgpt.events import Done, Event, MediaFinished, MediaProgress, MediaStarted, TextDelta
 from nextgpt.media import Medium
+from nextgpt.memory import Memory
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
@@ -17,11 +18,15 @@ from nextgpt.writing import WritingOptions, Written, write
 
 
 class NextGPT:
-    """A model that one can chat with."""
+    """A model that one can chat with.
+
+    It remembers features and the conversations of late, so its model's weights must stay.
+    """
 
     def __init__(self, model: NextGPTModel) -> None:
         """Wrap a chain, which is put into evaluation mode."""
         self.model = model.eval()
+        self.memory = Memory()
 
     @classmethod
     def from_pretrained(cls, directory: str | Path | None = None) -> "NextGPT":
@@ -161,4 +166,4 @@ class NextGPT:
         """
         required = self._required(modalities)
         options = WritingOptions(seed, required, max_new_tokens, temperature, top_p)
-        return write(self.model, conversations, options)
+        return write(self.model, conversations, options, self.memory)

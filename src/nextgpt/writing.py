@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from nextgpt.collate import collate
-from nextgpt.media import Medium
+from nextgpt.language_model import LanguageModel
+from nextgpt.memory import Memory, prompt_of
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
@@ -46,17 +48,16 @@ class WritingOptions:
     """Samples from the smallest set of tokens with this probability."""
 
 
-def features(model: NextGPTModel, modality: Modality, media: list[Medium]) -> Tensor:
-    """Encode media of one modality, (n, N, D_enc)."""
-    tensors = [model.encoder.preprocess(modality, medium) for medium in media]
-    return model.encoder.encode(modality, torch.stack(tensors).to(model.device))
-
-
 @torch.inference_mode()
 def write(
-    model: NextGPTModel, conversations: Sequence[Conversation], options: WritingOptions
+    model: NextGPTModel,
+    conversations: Sequence[Conversation],
+    options: WritingOptions,
+    memory: Memory,
 ) -> Iterator[tuple[int, Written]]:
     """Write the replies to some conversations side by side, rendering nothing.
+
+    What the memory knows is not computed again: features, and the start of a single conversation.
 
     Yields:
         The number of a conversation and the next piece of its reply, as soon as it is written.
@@ -70,11 +71,41 @@ def write(
     # At the worst, media that are still owed follow max_new_tokens of text.
     room = options.max_new_tokens + len(language_model.signals)
     plans = [model.prompter.generation_plan(each, room) for each in conversations]
-    batch = collate(plans, lambda modality, media: features(model, modality, media))
-    cache = DynamicCache(config=language_model.llm.config)
+    batch = collate(plans, partial(memory.features, model))
     replies = [_Reply(model, number, options) for number in range(len(conversations))]
-    embeds, fresh = model.assemble(batch), batch.attention_mask
-    mask = fresh
+    read = prompt_of(plans[0]) if len(plans) == 1 else []
+    known, cache = memory.recall(read)
+    cache = cache or DynamicCache(config=language_model.llm.config)
+    mask = batch.attention_mask
+    embeds, fresh = model.assemble(batch)[:, known:], mask[:, known:]
+    try:
+        yield from _written(language_model, replies, embeds, fresh, mask, cache, read)
+    finally:
+        # The reply is a part of what was read, also where nobody wanted the rest of it.
+        if len(plans) == 1 and cache.get_seq_length() == len(read):
+            memory.keep(read, cache)
+
+
+def _written(
+    language_model: LanguageModel,
+    replies: list[_Reply],
+    embeds: Tensor,
+    fresh: Tensor,
+    mask: Tensor,
+    cache: Any,
+    read: list[Hashable],
+) -> Iterator[tuple[int, Written]]:
+    """Read and write by turns.
+
+    Args:
+        language_model: Reads.
+        replies: Write; B of them.
+        embeds: (B, T, D) of what is read next.
+        fresh: (B, T) int64, 1 where there is a token of it.
+        mask: (B, past + T) int64, of everything.
+        cache: Holds the past.
+        read: Names of the tokens of a single reply, which go on here.
+    """
     while True:
         states = language_model(embeds, mask, cache)
         lengths = fresh.sum(dim=1)
@@ -88,6 +119,7 @@ def write(
         if len(rows) < len(replies):
             cache.batch_select_indices(torch.tensor(rows, device=mask.device))
             mask, replies = mask[rows], [replies[row] for row in rows]
+        read += replies[0].tokens
         tokens = [torch.tensor(reply.tokens, device=mask.device) for reply in replies]
         fresh = pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
         embeds = language_model.embed(pad_sequence(tokens, batch_first=True))
