@@ -7,9 +7,8 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from nextgpt import Audio, Conversation, Image, NextGPT, Video
-from nextgpt.media.log_mel import SAMPLE_RATE_HZ
-from nextgpt.media.stills import film_strip, spectrogram
-from nextgpt.messages import Message, Part
+from nextgpt.media.stills import still
+from nextgpt.messages import Message
 
 PICTURES = (
     "Draw a cat on a yellow background.",
@@ -61,17 +60,6 @@ def talk(model: NextGPT) -> Conversation:
         conversation.user(question)
         conversation.messages.append(model.chat(conversation, seed=SEED))
     return conversation
-
-
-def still(part: Part, height: int) -> Picture.Image:
-    """Draw a medium, ``height`` pixels high; text has none."""
-    if isinstance(part, Image):
-        return part.pil.resize((height, height), Picture.Resampling.LANCZOS)
-    if isinstance(part, Audio):
-        drawn = spectrogram(part.windows(1, part.duration_s, SAMPLE_RATE_HZ)[0]).convert("RGB")
-        return drawn.resize((drawn.width * height // drawn.height, height))
-    assert isinstance(part, Video), "text is written, not drawn"
-    return film_strip(part.frames(part.num_frames), height)
 
 
 def draw_talk(sheet: Picture.Image, conversation: Conversation, left: int, top: int) -> int:

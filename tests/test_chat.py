@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import pty
@@ -18,7 +19,7 @@ from rich.console import Console
 from tiny_chain import tiny_chain
 
 from nextgpt import chat as chat_module
-from nextgpt.chat import SAMPLE_QUESTIONS, Chat, run_chat
+from nextgpt.chat import SAMPLE_QUESTIONS, STILL_ROWS, Chat, run_chat
 from nextgpt.events import Event
 from nextgpt.generation import NextGPT
 from nextgpt.media import Image, load_medium
@@ -229,6 +230,19 @@ def test_a_bar_stands_under_the_text_while_media_render(chat: Chat) -> None:
     assert "[video 2]" in shown
     assert "2/2" in shown
     assert shown.index("nextgpt> ") < shown.index("[image 1]") < shown.index("2/2")
+
+
+def test_media_are_drawn_in_a_terminal_and_nowhere_else(
+    chat: Chat, model: NextGPT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat.modalities = ["image", "audio", "video"]
+    assert chat.answer("Draw.")
+    assert ask_once(model, tmp_path / "piped", modalities=MEDIA) == 0
+    for printed, least, most in ((screen(chat), STILL_ROWS, 100), (capsys.readouterr().out, 0, 1)):
+        lines = printed.splitlines()
+        ends = [n for n, line in enumerate(lines) for m in MEDIA if f"001-{m}-1" in line]
+        assert len(ends) == len(MEDIA)
+        assert all(least < after - before <= most for before, after in itertools.pairwise(ends))
 
 
 def test_attached_files_go_with_the_next_message_alone(chat: Chat, tmp_path: Path) -> None:

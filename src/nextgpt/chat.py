@@ -25,7 +25,8 @@ from rich.text import Text
 
 from nextgpt.events import Done, Event, MediaFinished, MediaProgress, MediaStarted, TextDelta
 from nextgpt.generation import NextGPT
-from nextgpt.media import load_medium
+from nextgpt.media import Medium, load_medium
+from nextgpt.media.stills import still
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.modality import Modality
 
@@ -40,6 +41,9 @@ SAMPLE_QUESTIONS = (
 
 PIPE_WAIT_S = 5.0
 """A pipe that stays open and silent this long counts as empty."""
+
+STILL_PX, STILL_ROWS = 160, 8
+"""Height of what is shown of a medium, in pixels and in lines."""
 
 HELP = """\
 /attach FILE    send a picture, sound or video along with the next message
@@ -198,11 +202,20 @@ class Chat:
             print(json.dumps({"parts": parts, "timings": done.timings}), file=self.json_stream)
             self.json_stream.flush()
             return
-        for part in parts:
-            if part["type"] != Modality.TEXT:
-                path = Text(part["path"], "bold")
-                self.console.print(part["type"], path, f"(seed {part['seed']})", soft_wrap=True)
+        shown = [part for part in parts if part["type"] != Modality.TEXT]
+        for part, medium in zip(shown, done.message.media, strict=True):
+            if self.console.is_terminal:
+                self._draw(medium)
+            path = Text(part["path"], "bold")
+            self.console.print(part["type"], path, f"(seed {part['seed']})", soft_wrap=True)
         self.console.print(f"[dim]{done.timings['total_s']:.1f} s[/]")
+
+    def _draw(self, medium: Medium) -> None:
+        """Show a medium as a picture, as finely as the terminal can."""
+        # NOTE: its import asks the terminal what it can do.
+        from textual_image.renderable import Image
+
+        self.console.print(Image(still(medium, STILL_PX), width="auto", height=STILL_ROWS))
 
     def _save(self, message: Message) -> list[dict[str, Any]]:
         """Write the media of a reply under a number of their own; returns its parts as data."""

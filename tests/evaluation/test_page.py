@@ -13,9 +13,10 @@ import PIL.Image
 import pytest
 import soundfile
 
-from nextgpt.evaluation.page import LONGEST_SOUND_S, encoded, ordered, page
+from nextgpt.evaluation.page import encoded, ordered, page
 from nextgpt.evaluation.results import Neighbour, Row, Sample
 from nextgpt.media import Audio, Image, Medium, Video
+from nextgpt.media.stills import LONGEST_SOUND_S
 from nextgpt.messages import Conversation, Message
 
 PICTURE = Image(np.full((64, 64, 3), (20, 90, 200), np.uint8))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nextgpt.media.stills import film_strip, spectrogram
+from nextgpt.media import Audio, Image, Video
+from nextgpt.media.stills import film_strip, spectrogram, still
 
 
 def test_a_spectrogram_has_low_tones_at_the_bottom() -> None:
@@ -19,3 +20,12 @@ def test_a_film_strip_shows_the_frames_in_order() -> None:
     strip = np.asarray(film_strip(frames, 48))
     assert strip.shape == (48, 8 * 96, 3)
     assert [int(strip[24, 96 * n + 48, 0]) for n in range(8)] == [30 * n for n in range(8)]
+
+
+def test_every_medium_is_drawn_as_high_as_asked() -> None:
+    frames = np.zeros((3, 20, 40, 3), np.uint8)
+    sound = Audio(np.zeros(16_000 * 60, np.float32), sample_rate_hz=16_000)
+    assert still(Image(frames[0]), 50).size == (100, 50)
+    assert still(Video(frames, frames_per_second=4), 50).size == (8 * 100, 50)
+    # Ten seconds are drawn of a minute: 500 hops of 20 ms.
+    assert still(sound, 64).size == (500, 64)

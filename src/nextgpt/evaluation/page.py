@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import soundfile
 
 from nextgpt.evaluation.results import Row, Sample
 from nextgpt.media import Audio, Image, Medium
 from nextgpt.media.log_mel import SAMPLE_RATE_HZ
-from nextgpt.media.stills import spectrogram
+from nextgpt.media.stills import spectrogram, start_of
 from nextgpt.messages import Part
 from nextgpt.modality import Modality
 
@@ -26,8 +25,6 @@ NUM_SHOWN = 6
 """Worst cases, and best ones, that are seen before one asks for all."""
 LARGEST_PX = 256
 """Larger pictures are made smaller on the page."""
-LONGEST_SOUND_S = 10.0
-"""Longer sounds are cut on the page."""
 
 
 def page(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
@@ -85,7 +82,7 @@ class Album:
             return Shown(part.modality, key=key)
         drawn = f"{key}-drawn"
         if drawn not in self.addresses:
-            self._keep(drawn, *encoded(Image(spectrogram(_start_of(part)))))
+            self._keep(drawn, *encoded(Image(spectrogram(start_of(part)))))
         return Shown(part.modality, key=key, spectrogram=drawn)
 
     def _keep(self, key: str, mime_type: str, data: bytes) -> None:
@@ -101,12 +98,7 @@ def encoded(medium: Medium) -> tuple[str, bytes]:
         picture.save(buffer, "PNG", optimize=True)
         return "image/png", buffer.getvalue()
     if isinstance(medium, Audio):
-        soundfile.write(buffer, _start_of(medium), SAMPLE_RATE_HZ, format="MP3")
+        soundfile.write(buffer, start_of(medium), SAMPLE_RATE_HZ, format="MP3")
         return "audio/mpeg", buffer.getvalue()
     with tempfile.TemporaryDirectory() as folder:
         return "video/mp4", medium.save(Path(folder) / "clip.mp4").read_bytes()
-
-
-def _start_of(sound: Audio) -> np.ndarray:
-    """Return the start of a sound, (T,) float32 at SAMPLE_RATE_HZ."""
-    return sound.windows(1, min(sound.duration_s, LONGEST_SOUND_S), SAMPLE_RATE_HZ)[0]
