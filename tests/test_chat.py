@@ -245,6 +245,20 @@ def test_media_are_drawn_in_a_terminal_and_nowhere_else(
         assert all(least < after - before <= most for before, after in itertools.pairwise(ends))
 
 
+def test_a_terminal_that_media_cannot_be_drawn_in_names_their_files(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from textual_image import renderable
+
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("no columns")
+
+    monkeypatch.setattr(renderable, "Image", fail)
+    chat.modalities = ["image"]
+    assert chat.answer("Draw.")
+    assert "001-image-1.png" in screen(chat)
+
+
 def test_attached_files_go_with_the_next_message_alone(chat: Chat, tmp_path: Path) -> None:
     assert chat.answer(f"/attach '{picture(tmp_path)}'")
     assert chat.answer("What is this?")

@@ -212,10 +212,14 @@ class Chat:
 
     def _draw(self, medium: Medium) -> None:
         """Show a medium as a picture, as finely as the terminal can."""
-        # NOTE: its import asks the terminal what it can do.
-        from textual_image.renderable import Image
+        try:
+            # NOTE: its import asks the terminal what it can do, and fails where that says nothing
+            # sensible, of no columns for instance.
+            from textual_image.renderable import Image
 
-        self.console.print(Image(still(medium, STILL_PX), width="auto", height=STILL_ROWS))
+            self.console.print(Image(still(medium, STILL_PX), width="auto", height=STILL_ROWS))
+        except Exception:
+            logger.debug("media cannot be drawn in this terminal", exc_info=True)
 
     def _save(self, message: Message) -> list[dict[str, Any]]:
         """Write the media of a reply under a number of their own; returns its parts as data."""
@@ -315,7 +319,7 @@ class _Screen:
             case MediaStarted(index, modality):
                 name = f"{modality} {index + 1}"
                 self.tasks[index] = self.progress.add_task(name, total=None, visible=False)
-                self._write(Text(f"[{name}]", "magenta"))
+                self._write(Text(f" [{name}] ", "magenta"))
             case MediaProgress(index, step, total):
                 task = self.tasks[index]
                 self.progress.update(task, completed=step, total=total, visible=True)
