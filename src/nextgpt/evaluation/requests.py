@@ -11,7 +11,7 @@ import json
 import logging
 import random
 import tomllib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Self
@@ -115,6 +115,11 @@ class Request:
     """Of a picture that is to be changed: the attributes in which the new one differs."""
 
     @property
+    def is_edit(self) -> bool:
+        """Whether a picture is to be changed that keeps its concept."""
+        return bool(self.changed) and "concept" not in self.changed
+
+    @property
     def shown(self) -> set[str]:
         """The modalities of the media in the conversation."""
         return {str(medium.modality) for turn in self.turns for medium in turn.media}
@@ -201,15 +206,25 @@ def outside_requests(sampler: DialogueSampler, modalities: Collection[str]) -> l
     return requests
 
 
-def references(sampler: DialogueSampler, num: int, first: int = 0) -> list[Request]:
+def references(
+    sampler: DialogueSampler, num: int, first: int = 0, edits_alone: bool = False
+) -> list[Request]:
     """Ask for a medium, then for a picture that can only be drawn by looking back at it.
 
     Most are changes of a picture; the others ask how what was heard or seen moving looks.
+
+    Args:
+        sampler: of the held-out bank.
+        num: how many at most.
+        first: number of the first dialogue.
+        edits_alone: whether a picture of the same concept must come before.
     """
-    requests: list[Request] = []
-    for number in range(first, first + MOST_TRIED):
-        if len(requests) == num:
-            break
+    found = _references(sampler, range(first, first + MOST_TRIED))
+    return list(itertools.islice((r for r in found if r.is_edit or not edits_alone), num))
+
+
+def _references(sampler: DialogueSampler, numbers: Iterable[int]) -> Iterator[Request]:
+    for number in numbers:
         rng = random.Random(f"{sampler.seed}/references/{number}")
         writer = DialogueWriter(sampler.bank, sampler.media, rng)
         turns = writer.wish(writer.some_modality())
@@ -225,10 +240,9 @@ def references(sampler: DialogueSampler, num: int, first: int = 0) -> list[Reque
         [after] = answer.pictures
         changed = _changes(before.scene, after.scene) if isinstance(before, Picture) else ()
         expected = ExpectedMedium.of(after)
-        requests.append(
-            Request(f"reference-{number:03d}", "multi_turn", tuple(turns), (expected,), "", changed)
+        yield Request(
+            f"reference-{number:03d}", "multi_turn", tuple(turns), (expected,), "", changed
         )
-    return requests
 
 
 def _changes(before: Scene, after: Scene) -> tuple[str, ...]:

@@ -45,9 +45,9 @@ def test_every_attribute_of_a_picture_of_the_world_is_read_off_it(scene: Scene) 
 
 def test_requests_fit_their_rows_and_no_row_has_more_than_the_limit(measured: Evaluation) -> None:
     rows = [attributes.held_out_pairs(measured), attributes.counts(measured)]
-    rows += [attributes.places(measured), *attributes.referred(measured)]
-    assert [row.count for row in rows[:4]] == [measured.limit] * 4
-    assert rows[4].count <= (measured.limit or 0)
+    rows += [attributes.places(measured), attributes.referred(measured)]
+    rows += [attributes.edits(measured)]
+    assert [row.count for row in rows] == [measured.limit] * 5
     assert {sample.wanted for sample in rows[1].samples} <= {"2", "3"}
     assert {sample.wanted for sample in rows[2].samples} <= {"left", "right", "top", "bottom"}
 
@@ -62,22 +62,18 @@ def test_pairs_are_those_kept_from_training(measured: Evaluation) -> None:
 
 def edits_of(measured: Evaluation, asked: str, media: Sequence[Image | None]) -> list[bool]:
     """Verdicts of the row of edits when these pictures come for changes of one attribute."""
-    requests = [r for r in references(measured.sampler, 200) if asked in r.changed[:1]]
-    [request] = requests[:1]
+    requests = references(measured.sampler, 200, edits_alone=True)
+    [request] = [r for r in requests if r.changed[0] == asked][:1]
     cases = [answered(request.expected[0], medium) for medium in media]
-
-    def given(*_: object) -> list[Case]:
-        return cases
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attributes, "references", lambda *_: [request] * len(cases))
-        patch.setattr(measured, "cases", given)
-        _, edits = attributes.referred(measured)
-    return [sample.is_right for sample in edits.samples]
+        patch.setattr(attributes, "references", lambda *_, **__: [request] * len(cases))
+        patch.setattr(measured, "cases", lambda *_: cases)
+        return [sample.is_right for sample in attributes.edits(measured).samples]
 
 
 def test_an_edit_is_right_when_attribute_and_concept_are(measured: Evaluation) -> None:
-    [request] = [r for r in references(measured.sampler, 200) if r.changed == ("background",)][:1]
+    requests = references(measured.sampler, 200, edits_alone=True)
+    [request] = [r for r in requests if r.changed[0] == "background"][:1]
     wanted = request.expected[0]
     other = "red" if wanted.background != "red" else "blue"
     right, wrong = (drawn(Scene("dog", str(colour))) for colour in (wanted.background, other))
@@ -102,5 +98,5 @@ def test_a_second_medium_beside_the_picture_is_wrong(measured: Evaluation) -> No
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attributes, "references", lambda *_: [request, request])
         patch.setattr(measured, "cases", lambda *_: [alone, beside])
-        found, _ = attributes.referred(measured)
+        found = attributes.referred(measured)
     assert [sample.is_right for sample in found.samples] == [True, False]

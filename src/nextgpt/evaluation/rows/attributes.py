@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nextgpt.evaluation.runner import Evaluation
 
 NUM_CASES = 100
+FIRST_EDIT = 10_000
+"""Dialogues from here on are edits alone; earlier ones are references of all kinds."""
 SMALL, LARGE = 0.55, 0.82
 """Longer side from which a thing is medium, and large, as a share of the picture's. The world's are
 0.45 at most, 0.69 to 0.77, and 0.86 at least (one in twenty apart)."""
@@ -32,7 +34,8 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
     yield held_out_pairs(evaluation)
     yield counts(evaluation)
     yield places(evaluation)
-    yield from referred(evaluation)
+    yield referred(evaluation)
+    yield edits(evaluation)
 
 
 def held_out_pairs(evaluation: Evaluation) -> Row:
@@ -69,22 +72,29 @@ def _wished(
     return evaluation.cases(name, requests, Modality.IMAGE)
 
 
-def referred(evaluation: Evaluation) -> Iterator[Row]:
-    """Whether a picture follows from an earlier medium, and differs from it as asked."""
+def referred(evaluation: Evaluation) -> Row:
+    """Whether a picture follows from an earlier medium, and comes alone."""
     requests = references(evaluation.sampler, evaluation.at_most(NUM_CASES))
-    cases = evaluation.cases("references", requests, Modality.IMAGE)
-    samples, edits = [], []
-    for request, case in zip(requests, cases, strict=True):
-        judged = judged_case(evaluation, case)
+    samples = []
+    for case in evaluation.cases("references", requests, Modality.IMAGE):
+        found = judged_case(evaluation, case)
         alone = len(case.reply.media) == 1
-        samples.append(judged if alone else replace(judged, is_right=False))
+        samples.append(replace(found, is_right=found.is_right and alone))
+    return Row.proportion("picture follows from an earlier turn", samples, 0.80)
+
+
+def edits(evaluation: Evaluation) -> Row:
+    """Whether a picture differs from the one before as asked, and in its concept not at all."""
+    number = evaluation.at_most(NUM_CASES)
+    requests = references(evaluation.sampler, number, FIRST_EDIT, edits_alone=True)
+    samples = []
+    cases = evaluation.cases("edits", requests, Modality.IMAGE)
+    for request, case in zip(requests, cases, strict=True):
         # What was asked for comes first: a place makes the thing small as well.
-        asked = [name for name in request.changed if name != "concept"]
-        if asked and "concept" not in request.changed:
-            edit = _attribute_case(case, asked[0])
-            edits.append(replace(edit, is_right=edit.is_right and judged.is_right))
-    yield Row.proportion("picture follows from an earlier turn", samples, 0.80)
-    yield Row.proportion("edit changes what was asked and keeps the concept", edits, 0.85)
+        edit = _attribute_case(case, request.changed[0])
+        keeps = judged_case(evaluation, case).is_right
+        samples.append(replace(edit, is_right=edit.is_right and keeps))
+    return Row.proportion("edit changes what was asked and keeps the concept", samples, 0.85)
 
 
 def _attribute_case(case: Case, name: str) -> Sample:
