@@ -56,7 +56,7 @@ class Sample:
     reply: Message = field(default_factory=lambda: Message("assistant"))
     """Text, and the medium that the verdict is about."""
     share: float | None = None
-    """How sure the judge is of what was wanted, 0 to 1; None where it cannot say."""
+    """How sure the judge is of what was wanted, 0 to 1; None where it was not asked."""
     nearest: Neighbour | None = None
 
 

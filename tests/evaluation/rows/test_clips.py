@@ -60,6 +60,7 @@ def test_a_case_says_which_motion_came(measured: Evaluation) -> None:
     _, motions = clips.generated(measured, [case("left", moving("right")), case("left", None)])
     assert [sample.wanted for sample in motions.samples] == ["left", "left"]
     assert [sample.seen for sample in motions.samples] == ["right", "no one motion"]
+    assert [sample.share for sample in motions.samples] == [None, None], "the judge knows concepts"
 
 
 def test_captions_of_a_random_chain_name_no_motion(measured: Evaluation) -> None:

@@ -50,9 +50,14 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
         concepts.append(found)
         # What an artist animated has no programmed motion to be held against.
         if wanted.motion in MOTIONS:
-            is_right = motion == wanted.motion
             motions.append(
-                replace(found, wanted=wanted.motion, seen=motion or NO_MOTION, is_right=is_right)
+                replace(
+                    found,
+                    wanted=wanted.motion,
+                    seen=motion or NO_MOTION,
+                    is_right=motion == wanted.motion,
+                    share=None,
+                )
             )
     yield Row.proportion(
         "generated clip shows the requested concept",

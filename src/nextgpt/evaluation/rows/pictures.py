@@ -56,7 +56,10 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
         concepts.append(found)
         if (wanted := case.expected.background) is not None:
             seen = background_of(case.medium.pil) if isinstance(case.medium, Image) else NOTHING
-            backgrounds.append(replace(found, wanted=wanted, seen=seen, is_right=seen == wanted))
+            is_right = seen == wanted
+            backgrounds.append(
+                replace(found, wanted=wanted, seen=seen, is_right=is_right, share=None)
+            )
     yield Row.proportion(
         "generated picture shows the requested concept",
         concepts,

@@ -56,7 +56,13 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
         if _is_judged(case):
             instruments.append(found)
         pitches += [
-            replace(found, wanted=verdict.wanted, seen=verdict.heard, is_right=verdict.is_right)
+            replace(
+                found,
+                wanted=verdict.wanted,
+                seen=verdict.heard,
+                is_right=verdict.is_right,
+                share=None,
+            )
             for verdict in pitch_verdicts(wanted.concept, wanted.register, wanted.contour, heard)
         ]
     wishes = [case.expected for case in cases if _is_judged(case)]
