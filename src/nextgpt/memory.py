@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from itertools import takewhile
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,7 +21,9 @@ from nextgpt.prompting import SequencePlan
 class Memory:
     """Features by the content of media, and the language model's caches of conversations.
 
-    It is true as long as the model's weights are the same. Several threads may use it.
+    It is true as long as the model's weights are the same, and changes no bit of a reply: prompts
+    are read message by message whether or not some are remembered, and what was written token by
+    token is read again. Several threads may use it.
 
     Args:
         num_media: Media whose features are kept, those used last.
@@ -33,61 +36,85 @@ class Memory:
         self.num_media = num_media
         self.num_conversations = num_conversations
         self._features: OrderedDict[tuple[Modality, str], Tensor] = OrderedDict()
-        self._read: list[tuple[list[Hashable], Any]] = []
+        self._read: list[tuple[Prompt, Any]] = []
         self._lock = threading.Lock()
 
     def features(self, model: NextGPTModel, modality: Modality, media: list[Medium]) -> Tensor:
-        """Encode media of one modality, (n, N, D_enc); those seen before are looked up."""
-        keys = [(modality, medium.content_hash()) for medium in media]
-        with self._lock:
-            found = {key: self._features[key] for key in keys if key in self._features}
-        new = {key: medium for key, medium in zip(keys, media, strict=True) if key not in found}
-        if new:
-            tensors = [model.encoder.preprocess(modality, medium) for medium in new.values()]
-            encoded = model.encoder.encode(modality, torch.stack(tensors).to(model.device))
-            found |= dict(zip(new, encoded, strict=True))
-        with self._lock:
-            for key in keys:
-                self._features[key] = found[key]
-                self._features.move_to_end(key)
-            while len(self._features) > self.num_media:
-                self._features.popitem(last=False)
-        return torch.stack([found[key] for key in keys])
+        """Encode media of one modality, (n, N, D_enc); those seen before are looked up.
 
-    def recall(self, prompt: list[Hashable]) -> tuple[int, Any]:
-        """Take out the cache that holds the longest start of a prompt.
+        Each is encoded by itself, so that its features do not depend on the others' company.
+        """
+        found = []
+        for medium in media:
+            key = (modality, medium.content_hash())
+            with self._lock:
+                known = self._features.get(key)
+            if known is None:
+                tensor = model.encoder.preprocess(modality, medium)
+                known = model.encoder.encode(modality, tensor[None].to(model.device))[0]
+            with self._lock:
+                self._features[key] = known
+                self._features.move_to_end(key)
+                if len(self._features) > self.num_media:
+                    self._features.popitem(last=False)
+            found.append(known)
+        return torch.stack(found)
+
+    def recall(self, prompt: Prompt) -> tuple[int, Any]:
+        """Take out the cache that holds the most messages from the start of a prompt.
 
         Returns:
-            The number of tokens it holds, fewer than the prompt's, and a cache of transformers;
-            0 and None where nothing is known.
+            The number of tokens it holds, and a cache of transformers; 0 and None where nothing is
+            known.
         """
         with self._lock:
-            lengths = [_shared(prompt[:-1], read) for read, _ in self._read]
+            lengths = [prompt.shared(read) for read, _ in self._read]
             length = max(lengths, default=0)
             if length == 0:
                 return 0, None
             read, cache = self._read.pop(lengths.index(length))
-        cache.crop(length - len(read))
+        cache.crop(length - read.starts[-1])
         return length, cache
 
-    def keep(self, read: list[Hashable], cache: Any) -> None:
-        """Keep the cache of everything that was read, the prompt and the reply."""
+    def keep(self, prompt: Prompt, cache: Any) -> None:
+        """Keep the cache of a prompt, less what is behind the start of its last message."""
+        if (surplus := cache.get_seq_length() - prompt.starts[-1]) < 0:
+            return
+        cache.crop(-surplus)
         with self._lock:
-            self._read.append((read, cache))
+            self._read.append((prompt, cache))
             del self._read[: -self.num_conversations]
 
 
-def prompt_of(plan: SequencePlan) -> list[Hashable]:
-    """Name what stands at each position of a plan: a token, or a part of a medium's features."""
-    names: list[Hashable] = list(plan.input_ids.tolist())
-    for slot in plan.slots:
-        content = slot.medium.content_hash()
-        for offset in range(slot.length):
-            names[slot.start + offset] = (content, offset)
-    return names
+@dataclass(frozen=True)
+class Prompt:
+    """What stands at each position of a plan, and where its messages start."""
 
+    names: list[Hashable]
+    """A token, or a part of a medium's features, each."""
+    starts: list[int]
 
-def _shared(prompt: list[Hashable], read: list[Hashable]) -> int:
-    """Count how many names at the start are the same."""
-    pairs = zip(prompt, read, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    @classmethod
+    def of(cls, plan: SequencePlan) -> Self:
+        """Name what stands where in a plan for an answer."""
+        names: list[Hashable] = list(plan.input_ids.tolist())
+        for slot in plan.slots:
+            content = slot.medium.content_hash()
+            for offset in range(slot.length):
+                names[slot.start + offset] = (content, offset)
+        return cls(names, plan.starts)
+
+    @property
+    def messages(self) -> list[tuple[int, int]]:
+        """Start and end of each message; the last one is the header of the answer."""
+        return list(pairwise([*self.starts, len(self.names)]))
+
+    def shared(self, other: Prompt) -> int:
+        """Count the tokens of the whole messages that both start with."""
+        length = 0
+        # The last one of either is the answer's header: nothing is behind it yet.
+        for ours, theirs in zip(self.messages[:-1], other.messages[:-1], strict=False):
+            if ours != theirs or self.names[slice(*ours)] != other.names[slice(*theirs)]:
+                break
+            length = ours[1]
+        return length

@@ -70,6 +70,7 @@ class SequencePlan:
         slots: Media that the model sees.
         runs: Media that the model asked for.
         num_dropped: Messages left out at the start because they did not fit.
+        starts: Where each message starts, the answer to be written included.
     """
 
     input_ids: Tensor
@@ -77,6 +78,7 @@ class SequencePlan:
     slots: list[MediaSlot]
     runs: list[SignalRun]
     num_dropped: int = 0
+    starts: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -87,6 +89,7 @@ class _Sequence:
     labels: list[int] = field(default_factory=list)
     slots: list[MediaSlot] = field(default_factory=list)
     runs: list[SignalRun] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
 
     def add(self, ids: list[int], *, learned: bool = False) -> None:
         self.ids += ids
@@ -176,6 +179,7 @@ class Prompter:
             pending: list[Medium] = []
             for message in [*system, *talk[dropped:]]:
                 self._add_message(sequence, message, pending)
+            sequence.starts.append(len(sequence.ids))
             sequence.add(self._fixed(self.template.assistant[0]))
             self._add_bos(sequence)
             if len(sequence.ids) + reserve <= self.max_length:
@@ -202,10 +206,15 @@ class Prompter:
         sequence.labels.insert(0, IGNORED)
         sequence.slots = [replace(slot, start=slot.start + 1) for slot in sequence.slots]
         sequence.runs = [replace(run, start=run.start + 1) for run in sequence.runs]
+        sequence.starts = [start + (start > 0) for start in sequence.starts]
 
     def _plan(self, sequence: _Sequence) -> SequencePlan:
         return SequencePlan(
-            torch.tensor(sequence.ids), torch.tensor(sequence.labels), sequence.slots, sequence.runs
+            torch.tensor(sequence.ids),
+            torch.tensor(sequence.labels),
+            sequence.slots,
+            sequence.runs,
+            starts=sequence.starts,
         )
 
     def _add_message(self, sequence: _Sequence, message: Message, pending: list[Medium]) -> None:
@@ -216,6 +225,7 @@ class Prompter:
         """
         start, end = getattr(self.template, message.role)
         learned = message.role == "assistant"
+        sequence.starts.append(len(sequence.ids))
         sequence.add(self._fixed(start))
         if message.role == "user":
             for medium in pending:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from nextgpt.collate import collate
 from nextgpt.language_model import LanguageModel
-from nextgpt.memory import Memory, prompt_of
+from nextgpt.memory import Memory, Prompt
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
@@ -73,17 +73,25 @@ def write(
     plans = [model.prompter.generation_plan(each, room) for each in conversations]
     batch = collate(plans, partial(memory.features, model))
     replies = [_Reply(model, number, options) for number in range(len(conversations))]
-    read = prompt_of(plans[0]) if len(plans) == 1 else []
-    known, cache = memory.recall(read)
-    cache = cache or DynamicCache(config=language_model.llm.config)
-    mask = batch.attention_mask
-    embeds, fresh = model.assemble(batch)[:, known:], mask[:, known:]
+    cache = DynamicCache(config=language_model.llm.config)
+    embeds, mask = model.assemble(batch), batch.attention_mask
+    if len(plans) > 1:
+        yield from _written(language_model, replies, embeds, mask, mask, cache)
+        return
+    prompt = Prompt.of(plans[0])
+    known, remembered = memory.recall(prompt)
+    cache = remembered or cache
     try:
-        yield from _written(language_model, replies, embeds, fresh, mask, cache, read)
-    finally:
-        # The reply is a part of what was read, also where nobody wanted the rest of it.
-        if len(plans) == 1 and cache.get_seq_length() == len(read):
-            memory.keep(read, cache)
+        for start, end in prompt.messages[:-1]:
+            if end > known:
+                language_model(embeds[:, start:end], mask[:, :end], cache)
+        last = prompt.starts[-1]
+        yield from _written(language_model, replies, embeds[:, last:], mask[:, last:], mask, cache)
+    except GeneratorExit:
+        # Nobody wants the rest. Another exception may have come in the middle of a layer.
+        memory.keep(prompt, cache)
+        raise
+    memory.keep(prompt, cache)
 
 
 def _written(
@@ -93,7 +101,6 @@ def _written(
     fresh: Tensor,
     mask: Tensor,
     cache: Any,
-    read: list[Hashable],
 ) -> Iterator[tuple[int, Written]]:
     """Read and write by turns.
 
@@ -104,7 +111,6 @@ def _written(
         fresh: (B, T) int64, 1 where there is a token of it.
         mask: (B, past + T) int64, of everything.
         cache: Holds the past.
-        read: Names of the tokens of a single reply, which go on here.
     """
     while True:
         states = language_model(embeds, mask, cache)
@@ -119,7 +125,6 @@ def _written(
         if len(rows) < len(replies):
             cache.batch_select_indices(torch.tensor(rows, device=mask.device))
             mask, replies = mask[rows], [replies[row] for row in rows]
-        read += replies[0].tokens
         tokens = [torch.tensor(reply.tokens, device=mask.device) for reply in replies]
         fresh = pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
         embeds = language_model.embed(pad_sequence(tokens, batch_first=True))
