@@ -295,6 +295,8 @@ def test_text_goes_on_while_media_render(eager: NextGPT, monkeypatch: pytest.Mon
         rendering_of(self, index, request)
         ready.set()
 
+    assert not eager.renders_beside_text, "on a processor the text is first"
+    monkeypatch.setattr(eager, "renders_beside_text", True)
     monkeypatch.setattr(eager, "write", waiting)
     monkeypatch.setattr(Rendering, "_render", rendered)
     events = list(eager.stream(QUESTION, seed=seed, **options))

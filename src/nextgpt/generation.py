@@ -27,6 +27,9 @@ class NextGPT:
         """Wrap a chain, which is put into evaluation mode."""
         self.model = model.eval()
         self.memory = Memory()
+        self.renders_beside_text = model.device.type != "cpu"
+        """Whether media render while the text goes on. On a processor both want all of it: a reply
+        with a picture took 2.6 s instead of 1.7 on 2 cores."""
 
     @classmethod
     def from_pretrained(cls, directory: str | Path | None = None) -> "NextGPT":
@@ -92,8 +95,8 @@ class NextGPT:
             top_p: Samples from the smallest set of tokens with this probability.
 
         Yields:
-            Events; media render while the text goes on, and the last event is ``Done``. Closing
-            the stream stops both within a step.
+            Events; the last one is ``Done``. Media render while the text goes on if
+            ``renders_beside_text``. Closing the stream stops both within a step.
 
         Raises:
             ValueError: the conversation or an argument cannot be used.
@@ -108,7 +111,7 @@ class NextGPT:
                 parts[places[event.index]] = event.part
             return event
 
-        with Rendering(self.model.decoders, seed) as rendering:
+        with Rendering(self.model.decoders, seed, self.renders_beside_text) as rendering:
             for _, new in self.write(
                 [conversation],
                 seed=seed,

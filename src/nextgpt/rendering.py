@@ -1,4 +1,4 @@
-"""Media of a reply, rendered by a thread of their own while the text goes on."""
+"""Media of a reply, rendered by a thread of their own, while the text goes on or behind it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ class Rendering:
     Args:
         decoders: By modality.
         seed: Medium ``i`` is drawn with ``seed + i``.
+        beside_text: Whether to begin at once, or when ``rest`` is asked for.
     """
 
-    def __init__(self, decoders: Mapping[Modality, Decoder], seed: int) -> None:
-        self.decoders, self.seed = decoders, seed
+    def __init__(
+        self, decoders: Mapping[Modality, Decoder], seed: int, beside_text: bool = True
+    ) -> None:
+        self.decoders, self.seed, self.beside_text = decoders, seed, beside_text
+        self._waiting: list[tuple[int, MediumRequest]] = []
         self.num_asked = self.num_finished = 0
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rendering")
         self._events: queue.Queue[MediaProgress | MediaFinished | Exception] = queue.Queue()
@@ -42,8 +46,15 @@ class Rendering:
         """Render a medium when those before it are ready; returns its number."""
         index = self.num_asked
         self.num_asked += 1
-        self._worker.submit(self._render, index, request)
+        self._waiting.append((index, request))
+        if self.beside_text:
+            self._begin()
         return index
+
+    def _begin(self) -> None:
+        for waiting in self._waiting:
+            self._worker.submit(self._render, *waiting)
+        self._waiting.clear()
 
     def _render(self, index: int, request: MediumRequest) -> None:
         def on_step(step: int, total: int) -> None:
@@ -73,6 +84,7 @@ class Rendering:
 
     def rest(self) -> Iterator[MediaProgress | MediaFinished]:
         """Yield what happens until everything asked for is ready; errors as in ``news``."""
+        self._begin()
         while self.num_finished < self.num_asked:
             yield self._told(self._events.get())
 
