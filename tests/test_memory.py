@@ -120,7 +120,7 @@ def test_an_abandoned_reply_leaves_its_prompt_remembered(
     whole = pieces(NextGPT(model.model), conversation())
     stream = model.write([conversation()], max_new_tokens=12)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     lengths.clear()
     assert pieces(model, conversation()) == whole
     assert lengths[0] < 20

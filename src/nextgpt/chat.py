@@ -212,12 +212,13 @@ class Chat:
 
     def _draw(self, medium: Medium) -> None:
         """Show a medium as a picture, as finely as the terminal can."""
+        picture = still(medium, STILL_PX)
         try:
             # NOTE: its import asks the terminal what it can do, and fails where that says nothing
             # sensible, of no columns for instance.
             from textual_image.renderable import Image
 
-            self.console.print(Image(still(medium, STILL_PX), width="auto", height=STILL_ROWS))
+            self.console.print(Image(picture, width="auto", height=STILL_ROWS))
         except Exception:
             logger.debug("media cannot be drawn in this terminal", exc_info=True)
 

@@ -1,7 +1,7 @@
 """Chatting with a model: a reply as a stream of text and media."""
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import torch
@@ -158,7 +158,7 @@ class NextGPT:
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         top_p: float = 1.0,
-    ) -> Iterator[tuple[int, Written]]:
+    ) -> Generator[tuple[int, Written], None, None]:
         """Write the replies to some conversations side by side, without rendering their media.
 
         Arguments and errors are those of ``stream``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -54,7 +54,7 @@ def write(
     conversations: Sequence[Conversation],
     options: WritingOptions,
     memory: Memory,
-) -> Iterator[tuple[int, Written]]:
+) -> Generator[tuple[int, Written], None, None]:
     """Write the replies to some conversations side by side, rendering nothing.
 
     What the memory knows is not computed again: features, and the start of a single conversation.

@@ -99,7 +99,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(
     with pytest.raises(ValueError, match=message) as raised:
         add_media(folder, out, world)
     assert "\n" not in str(raised.value)
-    assert not (out / "manifest.jsonl").exists()
+    assert not out.exists()
 
 
 def test_a_folder_without_media_and_none_at_all_are_refused(world: Path, tmp_path: Path) -> None:

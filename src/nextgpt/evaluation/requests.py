@@ -28,10 +28,9 @@ from nextgpt.world.dialogues import (
     Recording,
     Shown,
 )
-from nextgpt.world.phrase_bank import as_typed
+from nextgpt.world.phrase_bank import as_typed, reply
 from nextgpt.world.scenes import Place, Scene, Size
 from nextgpt.world.sounds import Contour, Register
-from nextgpt.world.text_talk import TextTalk
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +46,12 @@ should hold is a matter of taste."""
 
 MOST_TRIED = 20_000
 """Dialogues that are looked through for some that fit."""
-OUTSIDE_WISHES: dict[Modality, tuple[str, str, tuple[str, ...]]] = {
-    Modality.IMAGE: ("draw", "outside", ("scene",)),
-    Modality.AUDIO: ("sound", "outside_sound", ("sound", "source")),
-    Modality.VIDEO: ("animate", "outside_clip", ("clip",)),
+OUTSIDE_REPLIES: dict[Modality, str] = {
+    Modality.IMAGE: "outside",
+    Modality.AUDIO: "outside_sound",
+    Modality.VIDEO: "outside_clip",
 }
-"""Modality -> section of the wish, section of the answer, slots that the thing stands in."""
+"""Modality -> section of the replies that refuse a medium."""
 # What a part of a request by hand is called that attaches a medium by what it shows.
 _ATTACHED = {"scene": Modality.IMAGE, "sound": Modality.AUDIO, "clip": Modality.VIDEO}
 
@@ -192,17 +191,13 @@ def outside_requests(sampler: DialogueSampler, modalities: Collection[str]) -> l
     text = (resources.files("nextgpt.evaluation") / "outside.toml").read_text(encoding="utf-8")
     requests = []
     for modality, things in tomllib.loads(text).items():
-        if modality not in modalities:
-            continue
-        section, answer, slots = OUTSIDE_WISHES[Modality(modality)]
-        for thing in things.splitlines():
+        for thing in things.splitlines() if modality in modalities else ():
             rng = random.Random(f"{sampler.seed}/outside/{thing}")
-            talk = TextTalk(sampler.bank, sampler.media, rng)
-            question, reference = talk.refused(section, answer, thing, *slots)
-            turn = DialogueTurn("user", (as_typed(question, sampler.bank, rng),))
-            requests.append(
-                Request(f"outside-{thing.replace(' ', '-')}", "outside", (turn,), (), reference)
-            )
+            wish = sampler.bank.wish(Modality(modality), thing, rng)
+            reference = reply(OUTSIDE_REPLIES[Modality(modality)], {"outside": thing}, rng)
+            turn = DialogueTurn("user", (as_typed(wish, sampler.bank, rng),))
+            id_ = f"outside-{thing.replace(' ', '-')}"
+            requests.append(Request(id_, "outside", (turn,), (), reference))
     return requests
 
 

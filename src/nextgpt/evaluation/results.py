@@ -71,9 +71,18 @@ class Shares(dict[str, float]):
 
 def judged(wanted: str, shares: Shares, medium: Medium) -> Sample:
     """Make what a judge says of a medium, without any model, a case."""
-    seen = shares.likeliest
     shown = Message("assistant", [medium])
-    return Sample(wanted, seen, seen == wanted, reply=shown, share=shares[wanted])
+    return judged_case(
+        Case(ExpectedMedium(medium.modality, wanted), medium, Conversation(), shown), shares
+    )
+
+
+def judged_case(case: Case, shares: Shares | None, nearest: Neighbour | None = None) -> Sample:
+    """Hold what a judge says of the medium that came, None where none did, against the wish."""
+    wanted = case.expected.concept
+    seen = NOTHING if shares is None else shares.likeliest
+    share = 0.0 if shares is None else shares.get(wanted, 0.0)
+    return Sample(wanted, seen, seen == wanted, case.asked, case.reply, share, nearest)
 
 
 @dataclass(frozen=True)

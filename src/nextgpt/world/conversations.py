@@ -16,18 +16,12 @@ from nextgpt.world.dialogues import KIND_WEIGHTS, DialogueSampler, DialogueTurn,
 from nextgpt.world.medium_talk import capitalised
 from nextgpt.world.phrase_bank import BankName, as_typed, load_bank, reply
 
-CAPTION_SECTIONS: Mapping[Modality, tuple[str, str]] = {
+CAPTION_REPLIES: Mapping[Modality, tuple[str, str]] = {
     Modality.IMAGE: ("draw", "look_all"),
     Modality.AUDIO: ("sound", "listen_all"),
     Modality.VIDEO: ("animate", "watch_all"),
 }
-"""Sections of the phrase bank, and of the replies, for wishes and for questions."""
-CAPTION_SLOTS: Mapping[Modality, tuple[str, ...]] = {
-    Modality.IMAGE: ("scene",),
-    Modality.AUDIO: ("sound", "source"),
-    Modality.VIDEO: ("clip",),
-}
-"""Slots of the wishes that a caption may stand in."""
+"""Sections of the replies to wishes and to questions; the questions' own are called the same."""
 
 
 def conversation_of(turns: Sequence[DialogueTurn], manifest: Path) -> Conversation:
@@ -61,12 +55,11 @@ class CaptionDialogues(ManifestSource):
             "this_is": "These are" if several else "This is",
             "medium": "\n",
         }
-        wish, question = CAPTION_SECTIONS[medium.modality]
+        wish, question = CAPTION_REPLIES[medium.modality]
         if index % 2:
             asked = as_typed(bank.phrase(question, {}, rng), bank, rng)
             return Conversation().user(medium, asked).assistant(reply(question, slots, rng))
-        wanted = dict.fromkeys(CAPTION_SLOTS[medium.modality], medium.caption)
-        asked = as_typed(bank.phrase(wish, wanted, rng), bank, rng)
+        asked = as_typed(bank.wish(medium.modality, medium.caption, rng), bank, rng)
         before, _, behind = reply(wish, slots, rng).partition("\n")
         parts: list[Part] = [before.strip(), medium, behind.strip()]
         return Conversation().user(asked).assistant(*(part for part in parts if part))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +29,7 @@ def add_media(folder: Path, out: Path, world: Path | None = None) -> list[Item]:
 
     Args:
         folder: The media.
-        out: Receives the media, as png, wav and mp4, and two manifests; nothing is left half-made.
+        out: Receives the media, as png, wav and mp4, and two manifests, when all can be read.
         world: An existing world folder, which ``out`` links to; the user's cache by default.
 
     Returns:
@@ -45,17 +44,18 @@ def add_media(folder: Path, out: Path, world: Path | None = None) -> list[Item]:
     captions = dict(_captions(folder))
     if not captions:
         raise ValueError(f"{folder}: no media here; put pictures, sounds or videos into it")
+    # All are read before anything is written.
+    media = [(path, load_medium(path, caption)) for path, caption in sorted(captions.items())]
     added = []
-    for number, (path, caption) in enumerate(sorted(captions.items())):
-        medium = load_medium(path)
+    for number, (path, medium) in enumerate(media):
         name = f"media/own-{number:05d}{MODALITIES[medium.modality].file_suffix}"
         medium.save(out / name)
         item = Item(
             id=f"own-{number:05d}",
             modality=medium.modality,
             path=name,
-            caption=caption,
-            concept=caption,
+            caption=captions[path],
+            concept=captions[path],
             attributes={"origin": OWN},
             source=path.name,
             licence="its owner's",
@@ -63,8 +63,9 @@ def add_media(folder: Path, out: Path, world: Path | None = None) -> list[Item]:
         )
         added.append(item)
     link = out / "world"
-    if not link.is_symlink():
-        os.symlink(base, link, target_is_directory=True)
+    if link.is_symlink():
+        link.unlink()
+    link.symlink_to(base, target_is_directory=True)
     linked = [replace(item, path=f"world/{item.path}") for item in known]
     write_manifest(out / OWN_MANIFEST, added)
     write_manifest(out / "manifest.jsonl", [*linked, *added])

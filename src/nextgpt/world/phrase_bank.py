@@ -27,6 +27,12 @@ OPENER_PROBABILITY = 0.05
 
 WISH_SECTIONS = {"draw": Modality.IMAGE, "sound": Modality.AUDIO, "animate": Modality.VIDEO}
 """Sections of the wishes for one medium."""
+THING_SLOTS: Mapping[Modality, tuple[str, ...]] = {
+    Modality.IMAGE: ("scene",),
+    Modality.AUDIO: ("sound", "source"),
+    Modality.VIDEO: ("clip",),
+}
+"""Slots of the wishes that anything may stand in, whether the world holds it or not."""
 NUM_REPEATED = 4
 
 _BANK_PARTS = ("", "_sounds", "_clips", "_mixed")
@@ -97,6 +103,11 @@ class PhraseBank:
     def phrase(self, section: str, slots: Mapping[str, str], rng: random.Random) -> str:
         """Draw a phrase of a section whose slots are all at hand, and fill them."""
         return self.template(section, slots, rng).format(**slots)
+
+    def wish(self, modality: Modality, thing: str, rng: random.Random) -> str:
+        """Draw a wish for one medium, of a thing in plain words."""
+        [section] = [name for name, asked in WISH_SECTIONS.items() if asked == modality]
+        return self.phrase(section, dict.fromkeys(THING_SLOTS[modality], thing), rng)
 
     def word(self, kind: str, value: str | int, rng: random.Random) -> str:
         """Draw one of the words users have for a value."""

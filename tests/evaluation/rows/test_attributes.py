@@ -83,7 +83,7 @@ def test_an_edit_is_right_when_attribute_and_concept_are(measured: Evaluation) -
             def judged(_: object, case: Case, verdict: bool = concept_is_right) -> Sample:
                 return Sample(case.expected.concept, "?", verdict, case.asked, case.reply)
 
-            patch.setattr(attributes, "judged_case", judged)
+            patch.setattr(attributes, "judged_picture", judged)
             verdicts = edits_of(measured, "background", [right, wrong, None])
         assert verdicts == [concept_is_right, False, False]
 

@@ -10,7 +10,7 @@ from nextgpt.evaluation.layout import Layout, layout_of
 from nextgpt.evaluation.metrics import background_of
 from nextgpt.evaluation.requests import ExpectedMedium, references
 from nextgpt.evaluation.results import NOTHING, Row, Sample
-from nextgpt.evaluation.rows.pictures import judged_case
+from nextgpt.evaluation.rows.pictures import judged_picture
 from nextgpt.media import Image
 from nextgpt.modality import Modality
 from nextgpt.world.scenes import Size, is_held_out_pair
@@ -42,7 +42,7 @@ def held_out_pairs(evaluation: Evaluation) -> Row:
     """Whether a concept is shown that training never saw on the background asked for."""
     return Row.proportion(
         "generated picture shows the concept, on a background it was never seen on",
-        [judged_case(evaluation, case) for case in _wished(evaluation, "pairs", _is_held_out)],
+        [judged_picture(evaluation, case) for case in _wished(evaluation, "pairs", _is_held_out)],
         0.85,
     )
 
@@ -77,7 +77,7 @@ def referred(evaluation: Evaluation) -> Row:
     requests = references(evaluation.sampler, evaluation.at_most(NUM_CASES))
     samples = []
     for case in evaluation.cases("references", requests, Modality.IMAGE):
-        found = judged_case(evaluation, case)
+        found = judged_picture(evaluation, case)
         alone = len(case.reply.media) == 1
         samples.append(replace(found, is_right=found.is_right and alone))
     return Row.proportion("picture follows from an earlier turn", samples, 0.80)
@@ -92,7 +92,7 @@ def edits(evaluation: Evaluation) -> Row:
     for request, case in zip(requests, cases, strict=True):
         # What was asked for comes first: a place makes the thing small as well.
         edit = _attribute_case(case, request.changed[0])
-        keeps = judged_case(evaluation, case).is_right
+        keeps = judged_picture(evaluation, case).is_right
         samples.append(replace(edit, is_right=edit.is_right and keeps))
     return Row.proportion("edit changes what was asked and keeps the concept", samples, 0.85)
 

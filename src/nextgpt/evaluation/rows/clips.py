@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nextgpt.evaluation.metrics import motion_named
 from nextgpt.evaluation.motion import motion_in
 from nextgpt.evaluation.nearest import middle_frame
-from nextgpt.evaluation.results import NOTHING, Row, Sample, nearness
+from nextgpt.evaluation.results import Row, Sample, judged_case, nearness
 from nextgpt.media import Video
 from nextgpt.modality import Modality
 from nextgpt.world.motions import MOTIONS, NUM_FRAMES
@@ -39,14 +39,11 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     concepts, motions = [], []
     neighbours = evaluation.neighbours(Modality.VIDEO, cases)
     for case, nearest in zip(cases, neighbours, strict=True):
-        wanted, seen, share, motion = case.expected, NOTHING, 0.0, None
+        wanted, shares, motion = case.expected, None, None
         if isinstance(case.medium, Video):
             [shares] = evaluation.material.judge.shares_in([middle_frame(case.medium)])
-            seen, share = shares.likeliest, shares[wanted.concept]
             motion = motion_in(case.medium.frames(NUM_FRAMES))
-        found = Sample(
-            wanted.concept, seen, seen == wanted.concept, case.asked, case.reply, share, nearest
-        )
+        found = judged_case(case, shares, nearest)
         concepts.append(found)
         # What an artist animated has no programmed motion to be held against.
         if wanted.motion in MOTIONS:

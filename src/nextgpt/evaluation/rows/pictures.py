@@ -14,7 +14,16 @@ from nextgpt.decoders import Decoder
 from nextgpt.encoders import MicroBindEncoder
 from nextgpt.evaluation.metrics import background_of, concepts_named
 from nextgpt.evaluation.requests import ExpectedMedium
-from nextgpt.evaluation.results import NOTHING, Case, Row, Sample, judged, nearness
+from nextgpt.evaluation.results import (
+    NOTHING,
+    Case,
+    Neighbour,
+    Row,
+    Sample,
+    judged,
+    judged_case,
+    nearness,
+)
 from nextgpt.media import Image
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
@@ -52,7 +61,7 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     concepts, backgrounds = [], []
     neighbours = evaluation.neighbours(Modality.IMAGE, cases)
     for case, nearest in zip(cases, neighbours, strict=True):
-        found = replace(judged_case(evaluation, case), nearest=nearest)
+        found = judged_picture(evaluation, case, nearest)
         concepts.append(found)
         if (wanted := case.expected.background) is not None:
             seen = background_of(case.medium.pil) if isinstance(case.medium, Image) else NOTHING
@@ -69,14 +78,12 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     yield Row.proportion("background colour as requested", backgrounds, 0.85)
 
 
-def judged_case(evaluation: Evaluation, case: Case) -> Sample:
+def judged_picture(evaluation: Evaluation, case: Case, nearest: Neighbour | None = None) -> Sample:
     """Let the judge say whether the picture that came shows the concept; none is wrong."""
-    wanted = case.expected.concept
-    if not isinstance(case.medium, Image):
-        return Sample(wanted, NOTHING, False, case.asked, case.reply, 0.0)
-    [shares] = evaluation.material.judge.shares_in([case.medium.pil])
-    seen = shares.likeliest
-    return Sample(wanted, seen, seen == wanted, case.asked, case.reply, shares[wanted])
+    shares = None
+    if isinstance(case.medium, Image):
+        [shares] = evaluation.material.judge.shares_in([case.medium.pil])
+    return judged_case(case, shares, nearest)
 
 
 def judged_drawings(evaluation: Evaluation) -> Row:
@@ -169,7 +176,7 @@ def signals_against_text(evaluation: Evaluation) -> Row:
 def _compared(evaluation: Evaluation, wish: Picture, reply: Message, means: str) -> Sample:
     asked = Conversation().user(f"{wish.caption} ({means})")
     medium = reply.images[0] if reply.images else None
-    return judged_case(evaluation, Case(ExpectedMedium.of(wish), medium, asked, reply))
+    return judged_picture(evaluation, Case(ExpectedMedium.of(wish), medium, asked, reply))
 
 
 def _from_captions(decoder: Decoder, captions: list[str]) -> list[tuple[int, Written]]:

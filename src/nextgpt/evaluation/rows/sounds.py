@@ -12,7 +12,7 @@ import numpy as np
 from nextgpt.data.conversations import medium_of
 from nextgpt.evaluation.metrics import instruments_named
 from nextgpt.evaluation.pitch import contour_of, register_of, track_pitch
-from nextgpt.evaluation.results import NOTHING, Row, Sample, judged, nearness
+from nextgpt.evaluation.results import NOTHING, Row, Sample, judged, judged_case, nearness
 from nextgpt.media import Audio, Medium
 from nextgpt.modality import Modality
 from nextgpt.world.sounds import INSTRUMENTS, SOUNDS
@@ -45,14 +45,11 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     instruments, pitches = [], []
     neighbours = evaluation.neighbours(Modality.AUDIO, cases)
     for case, nearest in zip(cases, neighbours, strict=True):
-        wanted, seen, share, heard = case.expected, NOTHING, 0.0, None
+        wanted, shares, heard = case.expected, None, None
         if case.medium is not None:
             heard = waveform_of(case.medium)
             [shares] = evaluation.material.sound_judge.shares_in([heard])
-            seen, share = shares.likeliest, shares.get(wanted.concept, 0.0)
-        found = Sample(
-            wanted.concept, seen, seen == wanted.concept, case.asked, case.reply, share, nearest
-        )
+        found = judged_case(case, shares, nearest)
         if _is_judged(case):
             instruments.append(found)
         pitches += [
