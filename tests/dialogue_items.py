@@ -8,7 +8,7 @@ from dataclasses import asdict
 from nextgpt.data.manifest import Item
 from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.dialogues import DialogueTurn, Shown
-from nextgpt.world.motions import LOOPS, MOTIONS, OWN, MotionScene, describe_motion
+from nextgpt.world.motions import LOOPS, MOTIONS, OWN_HELD_OUT, MotionScene, describe_motion
 from nextgpt.world.scenes import COLOURS, Scene, describe, is_held_out_pair, sample_scene
 from nextgpt.world.sounds import (
     INSTRUMENTS,
@@ -76,12 +76,12 @@ def clip_items() -> list[Item]:
         MotionScene(concept, background, motion)
         for concept in CONCEPTS
         for background in COLOURS
-        for motion in (*MOTIONS, *([OWN] if concept in LOOPS else []))
+        for motion in (*MOTIONS, *(own for own, loops in LOOPS.items() if concept in loops))
     ]
     made = []
     for number, scene in enumerate(scenes):
         splits = _splits("held_out_pair", is_held_out_pair(scene.concept, scene.background))
-        if scene.motion == OWN and LOOPS[scene.concept].split != "train":
+        if scene.motion == OWN_HELD_OUT:
             splits = ("held_out_loop",)
         made += [clip_item(f"clip-{split}-{number}", scene, split) for split in splits]
     return made

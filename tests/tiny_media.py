@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nextgpt.world.motions import LOOPS
 from nextgpt.world.synthesis import SAMPLE_RATE_HZ
 
 
@@ -27,10 +26,10 @@ class Sines:
         return (tone * velocity / 127).astype(np.float32)
 
 
-def write_loops(path: Path, concepts: list[str]) -> Path:
+def write_loops(path: Path, code_points: list[str]) -> Path:
     """An archive of animations: a square that wanders."""
     with tarfile.open(path, "w:gz") as tar:
-        for concept in concepts:
+        for code_point in code_points:
             frames = []
             for index in range(12):
                 frame = Image.new("RGBA", (64, 64))
@@ -38,7 +37,7 @@ def write_loops(path: Path, concepts: list[str]) -> Path:
                 frames.append(frame)
             buffer = io.BytesIO()
             frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-            member = tarfile.TarInfo(f"package/assets/{LOOPS[concept].code_point}-fe0f.webp")
+            member = tarfile.TarInfo(f"package/assets/{code_point}-fe0f.webp")
             member.size = len(buffer.getvalue())
             tar.addfile(member, io.BytesIO(buffer.getvalue()))
     return path

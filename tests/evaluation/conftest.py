@@ -23,7 +23,7 @@ from nextgpt.evaluation.sound_judge import SoundJudge, SoundJudgeNetwork
 from nextgpt.generation import NextGPT
 from nextgpt.media import Audio, Image, Video
 from nextgpt.world.concepts import CONCEPTS
-from nextgpt.world.motions import MOTIONS, MotionScene, animate
+from nextgpt.world.motions import LOOPS, MOTIONS, OWN_HELD_OUT, MotionScene, animate
 from nextgpt.world.scenes import COLOURS, Scene
 from nextgpt.world.sounds import INSTRUMENTS, SoundScene
 from nextgpt.world.synthesis import SAMPLE_RATE_HZ, perform
@@ -62,7 +62,7 @@ def write_sounds(folder: Path) -> list[Item]:
 
 
 def write_clips(folder: Path) -> list[Item]:
-    """Some concepts in the motions in turn, as a square that moves."""
+    """Some concepts in the motions in turn, and held-out loops, as a square that moves."""
     sprite = PIL.Image.new("RGBA", (100, 140), (90, 60, 120, 255))
     items = []
     for number, concept in enumerate(list(CONCEPTS)[:NUM_CLIPS]):
@@ -71,6 +71,10 @@ def write_clips(folder: Path) -> list[Item]:
         for split in ("train", "validation", "held_out_drawing"):
             items.append(clip_item(f"clip-{concept}-{split}", scene, split))
             Video(frames, frames_per_second=4).save(folder / items[-1].path)
+    for concept in LOOPS[OWN_HELD_OUT]:
+        scene = MotionScene(concept, "white", OWN_HELD_OUT)
+        items.append(clip_item(f"loop-{concept}", scene, "held_out_loop"))
+        Video(frames, frames_per_second=4).save(folder / items[-1].path)
     return items
 
 

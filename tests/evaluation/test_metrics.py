@@ -10,11 +10,25 @@ from nextgpt.evaluation.metrics import (
     background_of,
     concepts_named,
     instruments_named,
+    loop_verb_named,
     motion_named,
 )
 from nextgpt.world.motions import MOTIONS, MotionScene, describe_motion
 from nextgpt.world.scenes import COLOURS
 from nextgpt.world.sounds import INSTRUMENTS, SoundScene, describe_sound
+
+
+@pytest.mark.parametrize(
+    ("text", "verb"),
+    [
+        ("The dog is wagging its tail.", "wagging"),
+        ("A fish Swimming, on a red background", "swimming"),
+        ("It walks.", None),
+        ("It is walking or prancing.", None),
+    ],
+)
+def test_the_verb_of_a_loop_that_a_text_names(text: str, verb: str | None) -> None:
+    assert loop_verb_named(text) == verb
 
 
 @pytest.mark.parametrize("name", COLOURS)

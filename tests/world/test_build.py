@@ -177,7 +177,7 @@ def test_clips_are_built_beside_pictures_loops_among_them(
     for name in ("1", "4"):
         package = f"@lobehub/fluent-emoji-anim-{name}"
         archive = folder / f"lobehub-fluent-emoji-anim-{name}-1.0.0.tgz"
-        write_loops(archive, list(LOOPS))
+        write_loops(archive, [x.code_point for loops in LOOPS.values() for x in loops.values()])
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         pinned = dataclasses.replace(MEDIA_SOURCES[package], sha256=digest)
         monkeypatch.setitem(MEDIA_SOURCES, package, pinned)
@@ -186,7 +186,7 @@ def test_clips_are_built_beside_pictures_loops_among_them(
     built = build_world(tmp_path / "world", archives=folder, **{**counts, "num_clips": 50})
     clips = [item for item in read_manifest(built) if item.modality == "video"]
     splits = Counter(item.split for item in clips)
-    assert splits["train"] == 50 + 6 and splits["held_out_loop"] == 36
+    assert splits["train"] == 50 + 6 and splits["held_out_loop"] == 120
     pairs = set(held_out_pairs())
     for item in clips[::20]:
         scene = MotionScene(item.concept, *(item.attributes[n] for n in ("background", "motion")))
@@ -195,11 +195,14 @@ def test_clips_are_built_beside_pictures_loops_among_them(
         assert held_out == (item.split == "held_out_pair")
         video = Video(built.parent / item.path)
         assert (video.num_frames, video.frames_per_second) == (8, 4.0)
-    loops = [item for item in clips if item.attributes["motion"] == "own"]
-    assert {item.split for item in loops} == {"train", "held_out_loop"}
-    assert {i.concept for i in loops if i.split == "train"} & {
-        i.concept for i in loops if i.split == "held_out_loop"
-    } == set()
+    loops = [item for item in clips if item.attributes["motion"] in LOOPS]
+    drawings = {
+        split: {item.attributes["drawing"] for item in loops if item.split == split}
+        for split in ("train", "held_out_loop")
+    }
+    assert {item.split for item in loops} == set(drawings)
+    assert len(drawings["held_out_loop"]) == 10
+    assert not drawings["train"] & drawings["held_out_loop"]
 
 
 def test_sounds_are_built_and_no_held_out_combination_is_trained_on(tmp_path: Path) -> None:

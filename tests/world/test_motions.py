@@ -16,9 +16,11 @@ from nextgpt.world.motions import (
     MOTIONS,
     NUM_FRAMES,
     OWN,
+    OWN_HELD_OUT,
     MotionScene,
     animate,
     describe_motion,
+    motion_phrase,
     place_loop,
     read_loops,
     sample_motion,
@@ -107,26 +109,30 @@ def test_no_clip_is_drawn_on_a_background_kept_from_training() -> None:
 
 
 def test_held_out_loops_do_what_others_do_in_training() -> None:
-    trained = {loop.phrase for loop in LOOPS.values() if loop.split == "train"} | set(
-        MOTIONS.values()
-    )
-    held_out = [loop for loop in LOOPS.values() if loop.split == "held_out_loop"]
-    assert held_out and {loop.phrase for loop in held_out} <= trained
+    trained = {loop.phrase for loop in LOOPS[OWN].values()} | set(MOTIONS.values())
+    held_out = LOOPS[OWN_HELD_OUT].values()
+    assert len(held_out) == 10 and {loop.phrase for loop in held_out} <= trained
+    assert len({loop.code_point for loops in LOOPS.values() for loop in loops.values()}) == 23
+
+
+def test_a_thing_may_do_one_thing_in_training_and_another_in_a_held_out_loop() -> None:
+    assert motion_phrase(MotionScene("dog", "red", OWN)) == "wagging its tail"
+    assert motion_phrase(MotionScene("dog", "red", OWN_HELD_OUT)) == "prancing"
 
 
 def test_loops_are_read_from_several_archives_and_set_before_a_background(tmp_path: Path) -> None:
-    half = len(LOOPS) // 2
-    names = list(LOOPS)
+    code_points = [loop.code_point for loops in LOOPS.values() for loop in loops.values()]
     archives = [
-        write_loops(tmp_path / "1.tgz", names[:half]),
-        write_loops(tmp_path / "4.tgz", names[half:]),
+        write_loops(tmp_path / "1.tgz", code_points[:10]),
+        write_loops(tmp_path / "4.tgz", code_points[10:]),
     ]
     loops = read_loops(archives)
-    assert set(loops) == set(LOOPS)
+    assert set(loops) == set(code_points)
     assert {len(frames) for frames in loops.values()} == {NUM_FRAMES}
-    assert loops["dog"][0].size == loops["dog"][-1].size  # cropped alike, so that it still moves
-    frames = place_loop(loops["dog"], MotionScene("dog", "white", OWN), random.Random(0))
+    dog = loops[LOOPS[OWN]["dog"].code_point]
+    assert dog[0].size == dog[-1].size  # cropped alike, so that it still moves
+    frames = place_loop(dog, MotionScene("dog", "white", OWN), random.Random(0))
     assert frames.shape == (NUM_FRAMES, CANVAS_PX, CANVAS_PX, 3)
     assert np.ptp(measured(frames)[0]) > 0.02
-    with pytest.raises(ValueError, match="no loop of airplane"):
+    with pytest.raises(ValueError, match=r"no loop of airplane \(2708\)"):
         read_loops(archives[:1])

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from nextgpt.world.concepts import CONCEPTS
+from nextgpt.world.motions import LOOPS
 from nextgpt.world.phrase_bank import concept_notes
 from nextgpt.world.scenes import COLOURS
 from nextgpt.world.sounds import INSTRUMENTS
@@ -76,6 +77,18 @@ def motion_named(text: str) -> str | None:
         taken, mentions = re.subn(rf"\b(?:{pattern})\b", " ", taken)
         if mentions:
             found.add(motion)
+    return found.pop() if len(found) == 1 else None
+
+
+def loop_verb(phrase: str) -> str:
+    """Take the verb from what happens in a loop: ``wagging`` from ``wagging its tail``."""
+    return phrase.split()[0]
+
+
+def loop_verb_named(text: str) -> str | None:
+    """Find the one verb of the artists' loops that a text names; None for none and several."""
+    verbs = {loop_verb(loop.phrase) for loops in LOOPS.values() for loop in loops.values()}
+    found = verbs.intersection(re.findall(r"[a-z]+", text.lower()))
     return found.pop() if len(found) == 1 else None
 
 

@@ -16,7 +16,7 @@ from nextgpt.data.manifest import write_manifest
 from nextgpt.sources import cache_dir
 from nextgpt.world.concepts import ARTISTS, Drawing, Party, drawings
 from nextgpt.world.debian import debian_file
-from nextgpt.world.motions import LOOPS, read_loops
+from nextgpt.world.motions import LOOPS, OWN, OWN_HELD_OUT, read_loops
 from nextgpt.world.patches import PatchSet
 from nextgpt.world.pictures import Sprite, difference_hash, render_drawings
 from nextgpt.world.plans import (
@@ -105,14 +105,14 @@ def build_world(
         assets.loops = read_loops([s.fetch(archives) for s in _sources("fluent-emoji-anim")])
         kept_whole = [drawing for drawing in kept if drawing.view == "whole"]
         num_test, num_drawn = round(num_clips * TEST_SHARE), len(kept_whole)
-        held_out_loops = sum(loop.split == "held_out_loop" for loop in LOOPS.values())
+        num_held_out = len(LOOPS[OWN_HELD_OUT]) * CLIPS_PER_HELD_OUT_LOOP
         plan += [
             *plan_clips("train", whole, num_clips, seed),
-            *plan_loops("train", round(num_clips * LOOP_SHARE), seed),
+            *plan_loops("train", OWN, round(num_clips * LOOP_SHARE), seed),
             *plan_clips("validation", whole, num_test, seed),
             *plan_clips("held_out_pair", whole, num_test, seed, pairs=held_out_pairs()),
             *plan_clips("held_out_drawing", kept_whole, num_drawn * CLIPS_PER_TEST_DRAWING, seed),
-            *plan_loops("held_out_loop", held_out_loops * CLIPS_PER_HELD_OUT_LOOP, seed),
+            *plan_loops("held_out_loop", OWN_HELD_OUT, num_held_out, seed),
         ]
     if num_sounds:
         font, patches = MEDIA_SOURCES["fluid-soundfont-gm"], MEDIA_SOURCES["freepats"]

@@ -79,7 +79,7 @@ class ClipTalk(MediumTalk[Clip]):
         motion_named = self.rng.random() < NAMED_MOTION_PROBABILITY
         motion = self.some_motion(concept) if motion_named else concept_notes(concept).motion
         scene = MotionScene(concept, self.background(concept, background_named), motion)
-        if motion != OWN and self.rng.random() < NAMED_STYLE_PROBABILITY:
+        if motion in MOTIONS and self.rng.random() < NAMED_STYLE_PROBABILITY:
             scene = replace(scene, style=self.rng.choice(list(STYLES)))
         noun = with_article(self.called(concept))
         if not motion_named:
@@ -88,7 +88,7 @@ class ClipTalk(MediumTalk[Clip]):
         text = f"{noun} {self.participle(scene)}"
         moving = self.say_background(text, scene, background_named, joins)
         slots = {"clip": moving, "moving": moving}
-        if motion != OWN and not scene.style:
+        if motion in MOTIONS and not scene.style:
             slots |= {
                 "still": self.say_background(noun, scene, background_named, joins=True),
                 "verb": self.bank.word("motion_verb", motion, self.rng),
@@ -112,14 +112,13 @@ class ClipTalk(MediumTalk[Clip]):
 
     def some_motion(self, concept: str) -> str:
         """Choose a motion to ask of a thing."""
-        has_own = concept in LOOPS and LOOPS[concept].split == "train"
-        if has_own and self.rng.random() < OWN_MOTION_PROBABILITY:
+        if concept in LOOPS[OWN] and self.rng.random() < OWN_MOTION_PROBABILITY:
             return OWN
         return self.rng.choice(list(MOTIONS))
 
     def participle(self, scene: MotionScene) -> str:
         """Word a motion as a user would: ``flying up``."""
-        if scene.motion == OWN:
+        if scene.motion not in MOTIONS:
             return motion_phrase(scene)
         return self.bank.word("motion", scene.motion, self.rng)
 
@@ -138,7 +137,7 @@ class ClipTalk(MediumTalk[Clip]):
                 motion = self.some_motion(scene.concept)
                 while motion == scene.motion:
                     motion = self.some_motion(scene.concept)
-                style = None if motion == OWN else scene.style
+                style = scene.style if motion in MOTIONS else None
                 scene = replace(scene, motion=motion, style=style)
             case "clip_background":
                 backgrounds = [
@@ -150,7 +149,7 @@ class ClipTalk(MediumTalk[Clip]):
             case "clip_concept":
                 scene = replace(scene, concept=self.rng.choice(others))
         slots = scene_slots(scene) | {"motion": self.participle(scene)}
-        if scene.motion != OWN:
+        if scene.motion in MOTIONS:
             slots["verb"] = self.bank.word("motion_verb", scene.motion, self.rng)
         section = "clip_transform_again" if attached and edit == "clip_again" else edit
         named = shown.background_named or edit == "clip_background"
@@ -162,7 +161,7 @@ class ClipTalk(MediumTalk[Clip]):
             concept
             for concept in self.index.concepts
             if concept != scene.concept
-            and scene.motion != OWN
+            and scene.motion in MOTIONS
             and scene.background in self.backgrounds(concept)
         ]
 
@@ -192,7 +191,7 @@ class ClipTalk(MediumTalk[Clip]):
             slots["a_guess"] = with_article(guess)
             answer = "yes_concept" if guess == scene.concept else "no_concept"
         if topic == "watch_is_motion":
-            right = self.rng.random() < 0.5 and scene.motion != OWN
+            right = self.rng.random() < 0.5 and scene.motion in MOTIONS
             others = [motion for motion in MOTIONS if MOTIONS[motion] != motion_phrase(scene)]
             guess = scene.motion if right else self.rng.choice(others)
             slots["motion_guess"] = self.bank.word("motion", guess, self.rng)

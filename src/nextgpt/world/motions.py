@@ -35,6 +35,8 @@ MOTIONS: dict[str, str] = {
 
 OWN = "own"
 """The motion that an artist gave a loop."""
+OWN_HELD_OUT = "own_held_out"
+"""Likewise, of a loop that training never shows."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +45,39 @@ class Loop:
 
     code_point: str
     phrase: str
-    split: str = "train"
 
 
-LOOPS: dict[str, Loop] = {
-    "dog": Loop("1f415", "wagging its tail"),
-    "cat": Loop("1f408", "stretching"),
-    "horse": Loop("1f40e", "prancing"),
-    "cow": Loop("1f404", "walking"),
-    "pig": Loop("1f416", "walking"),
-    "rooster": Loop("1f413", "strutting"),
-    "sheep": Loop("1f411", "walking"),
-    "penguin": Loop("1f427", "waddling"),
-    "fish": Loop("1f41f", "swimming"),
-    "turtle": Loop("1f422", "hiding in its shell"),
-    "airplane": Loop("2708", "swaying"),
-    "sailboat": Loop("26f5", "rocking on the waves"),
-    "rainbow": Loop("1f308", "changing its colours"),
-    "elephant": Loop("1f418", "walking", "held_out_loop"),
-    "tiger": Loop("1f405", "walking", "held_out_loop"),
-    "star": Loop("2b50", "spinning", "held_out_loop"),
+LOOPS: Mapping[str, Mapping[str, Loop]] = {
+    OWN: {
+        "dog": Loop("1f415", "wagging its tail"),
+        "cat": Loop("1f408", "stretching"),
+        "horse": Loop("1f40e", "prancing"),
+        "cow": Loop("1f404", "walking"),
+        "pig": Loop("1f416", "walking"),
+        "rooster": Loop("1f413", "strutting"),
+        "sheep": Loop("1f411", "walking"),
+        "penguin": Loop("1f427", "waddling"),
+        "fish": Loop("1f41f", "swimming"),
+        "turtle": Loop("1f422", "hiding in its shell"),
+        "airplane": Loop("2708", "swaying"),
+        "sailboat": Loop("26f5", "rocking on the waves"),
+        "rainbow": Loop("1f308", "changing its colours"),
+    },
+    # A poodle, a ram, an ox and a tropical fish, the faces of a pig and a frog, a folded umbrella.
+    OWN_HELD_OUT: {
+        "elephant": Loop("1f418", "walking"),
+        "tiger": Loop("1f405", "walking"),
+        "star": Loop("2b50", "spinning"),
+        "dog": Loop("1f429", "prancing"),
+        "sheep": Loop("1f40f", "walking"),
+        "cow": Loop("1f402", "walking"),
+        "fish": Loop("1f420", "swimming"),
+        "pig": Loop("1f437", "swaying"),
+        "frog": Loop("1f438", "swaying"),
+        "umbrella": Loop("1f302", "swaying"),
+    },
 }
-"""Concept -> its loop. The verbs of the held-out ones occur with other things in training."""
+"""Motion -> concept -> its loop. What the held-out ones do, other things do in training."""
 
 LoopFrames: TypeAlias = list[Image.Image]
 """NUM_FRAMES frames of one loop, RGBA."""
@@ -98,7 +111,7 @@ class MotionScene:
         known: dict[str, list[str | None]] = {
             "concept": list(CONCEPTS),
             "background": list(COLOURS),
-            "motion": [*MOTIONS, *([OWN] if self.concept in LOOPS else [])],
+            "motion": [*MOTIONS, *(own for own, loops in LOOPS.items() if self.concept in loops)],
             "style": [None, *STYLES],
         }
         for field, values in known.items():
@@ -107,9 +120,14 @@ class MotionScene:
                 raise ValueError(f"clip {field} {value!r} is not one of: {options}")
 
 
+def loop_of(scene: MotionScene) -> Loop:
+    """Look up the loop that a scene without programmed motion shows."""
+    return LOOPS[scene.motion][scene.concept]
+
+
 def motion_phrase(scene: MotionScene) -> str:
     """Say what the thing does: ``moving up``, ``wagging its tail``."""
-    return LOOPS[scene.concept].phrase if scene.motion == OWN else MOTIONS[scene.motion]
+    return MOTIONS[scene.motion] if scene.motion in MOTIONS else loop_of(scene).phrase
 
 
 def describe_motion(scene: MotionScene) -> str:
@@ -127,7 +145,7 @@ def sample_motion(
     """Draw a scene of one concept; what is None is drawn, backgrounds from the trained ones."""
     motion = motion or rng.choice(list(MOTIONS))
     background = background or rng.choice(trained_backgrounds(concept))
-    named = motion != OWN and rng.random() < _STYLE_NAMED_PROBABILITY
+    named = motion in MOTIONS and rng.random() < _STYLE_NAMED_PROBABILITY
     return MotionScene(concept, background, motion, rng.choice(list(STYLES)) if named else None)
 
 
@@ -213,24 +231,28 @@ def _placed(
 
 
 def read_loops(archives: Sequence[Path]) -> Mapping[str, LoopFrames]:
-    """Read the loops of all concepts from the npm archives of the animated Fluent set.
+    """Read all loops from the npm archives of the animated Fluent set.
+
+    Returns:
+        Code point -> frames.
 
     Raises:
         ValueError: a loop is in none of the archives.
     """
+    wanted = {loop.code_point: name for of in LOOPS.values() for name, loop in of.items()}
     found: dict[str, LoopFrames] = {}
     for archive in archives:
         with tarfile.open(archive) as tar:
             # NOTE: the archive is compressed as a whole; one pass in its own order is fastest.
             for member in tar:
                 stem = Path(member.name).stem.removesuffix("-fe0f")
-                for concept, loop in LOOPS.items():
-                    file = tar.extractfile(member) if stem == loop.code_point else None
-                    if file is not None:
-                        found[concept] = _sampled(file.read())
-    if missing := LOOPS.keys() - found.keys():
+                file = tar.extractfile(member) if stem in wanted else None
+                if file is not None:
+                    found[stem] = _sampled(file.read())
+    if missing := wanted.keys() - found.keys():
         names = ", ".join(archive.name for archive in archives)
-        raise ValueError(f"no loop of {', '.join(sorted(missing))} in {names}")
+        listed = ", ".join(sorted(f"{wanted[code_point]} ({code_point})" for code_point in missing))
+        raise ValueError(f"no loop of {listed} in {names}")
     return found
 
 

@@ -18,11 +18,11 @@ from nextgpt.world.motions import (
     FRAMES_PER_SECOND,
     LOOPS,
     MOTIONS,
-    OWN,
     LoopFrames,
     MotionScene,
     animate,
     describe_motion,
+    loop_of,
     place_loop,
     sample_motion,
 )
@@ -95,7 +95,7 @@ class PlannedClip:
         """Animate it."""
         rng = random.Random(f"{self.seed}/animated")
         if self.drawing is None:
-            frames = place_loop(assets.loops[self.scene.concept], self.scene, rng)
+            frames = place_loop(assets.loops[loop_of(self.scene).code_point], self.scene, rng)
         else:
             frames = animate(assets.sprites[self.drawing], self.scene, rng)
         return Video(frames, frames_per_second=FRAMES_PER_SECOND)
@@ -209,14 +209,14 @@ def plan_clips(
         yield PlannedClip(item, scene, drawing.key, clip_seed)
 
 
-def plan_loops(split: str, num_clips: int, seed: int) -> Iterator[PlannedClip]:
-    """Lay out the clips of a split's loops, in turn."""
-    concepts = [concept for concept, loop in LOOPS.items() if loop.split == split]
+def plan_loops(split: str, motion: str, num_clips: int, seed: int) -> Iterator[PlannedClip]:
+    """Lay out a split of loops, those of a motion in ``LOOPS``, in turn."""
+    concepts = list(LOOPS[motion])
     for index in range(num_clips):
         clip_seed = f"{WORLD_VERSION}/{seed}/loop-{split}/{index}"
         rng = random.Random(clip_seed)
-        scene = sample_motion(rng, concepts[index % len(concepts)], OWN)
-        key = f"fluent-emoji-anim/{LOOPS[scene.concept].code_point}"
+        scene = sample_motion(rng, concepts[index % len(concepts)], motion)
+        key = f"fluent-emoji-anim/{loop_of(scene).code_point}"
         source = MEDIA_SOURCES["@lobehub/fluent-emoji-anim-1"]
         item = _clip_item(f"loop-{split}-{index:05d}", scene, key, source, split, clip_seed)
         yield PlannedClip(item, scene, None, clip_seed)

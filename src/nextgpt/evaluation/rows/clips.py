@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nextgpt.evaluation.metrics import motion_named
+from nextgpt.evaluation.metrics import loop_verb, loop_verb_named, motion_named
 from nextgpt.evaluation.motion import motion_in
 from nextgpt.evaluation.nearest import middle_frame
 from nextgpt.evaluation.results import Row, Sample, judged_case, nearness
 from nextgpt.media import Video
 from nextgpt.modality import Modality
-from nextgpt.world.motions import MOTIONS, NUM_FRAMES
+from nextgpt.world.dialogue_media import motion_scene_of
+from nextgpt.world.motions import MOTIONS, NUM_FRAMES, motion_phrase
 
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
@@ -32,6 +33,7 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
         yield from generated(evaluation, cases)
     if Modality.VIDEO in evaluation.read:
         yield captions(evaluation)
+        yield loop_captions(evaluation)
 
 
 def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
@@ -79,6 +81,26 @@ def captions(evaluation: Evaluation) -> Row:
     sections = ("watch_motion", "watch_all")
     samples = evaluation.answered("clip_captions", chosen, sections, _motion_read)
     return Row.proportion("caption of a held-out clip names the motion", samples, 0.75)
+
+
+def loop_captions(evaluation: Evaluation) -> Row:
+    """Whether the answer says what an artist made a thing do, in a loop never seen in training."""
+    items = evaluation.items_of(Modality.VIDEO, "held_out_loop")
+    chosen = evaluation.some(items, NUM_CAPTIONS)
+    sections = ("watch_motion", "watch_all")
+    samples = evaluation.answered("loop_captions", chosen, sections, _verb_read)
+    num_loops = len({item.concept for item in chosen})
+    return Row.proportion(
+        "caption of a held-out animation names what happens",
+        samples,
+        0.75,
+        note=f"{num_loops} whole loops by their artist",
+    )
+
+
+def _verb_read(text: str, item: Item) -> Sample:
+    wanted, named = loop_verb(motion_phrase(motion_scene_of(item))), loop_verb_named(text)
+    return Sample(wanted, named or NO_MOTION, named == wanted)
 
 
 def _motion_read(text: str, item: Item) -> Sample:
