@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from nextgpt.generation import NextGPT
 from nextgpt.memory import Memory
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
-from nextgpt.rendering import Rendering
 from nextgpt.writing import Written, _TextPieces
 
 if TYPE_CHECKING:
@@ -279,29 +277,11 @@ def test_text_goes_on_while_media_render(eager: NextGPT, monkeypatch: pytest.Mon
         parts = reply_of(eager, seed, **options)
         if [type(part) is str for part in parts[-2:]] == [False, True]:
             break
-    ready, write = threading.Event(), eager.write
-
-    def waiting(*arguments: Any, **settings: Any) -> Iterator[tuple[int, Written]]:
-        asked = 0
-        for number, piece in write(*arguments, **settings):
-            asked += not isinstance(piece, str)
-            if isinstance(piece, str) and asked == len(parts) - sum(type(p) is str for p in parts):
-                assert ready.wait(60), "media render only when the text is whole"
-            yield number, piece
-
-    rendering_of = Rendering._render
-
-    def rendered(self: Rendering, index: int, request: Any) -> None:
-        rendering_of(self, index, request)
-        ready.set()
-
-    assert not eager.renders_beside_text, "on a processor the text is first"
-    monkeypatch.setattr(eager, "renders_beside_text", True)
-    monkeypatch.setattr(eager, "write", waiting)
-    monkeypatch.setattr(Rendering, "_render", rendered)
     events = list(eager.stream(QUESTION, seed=seed, **options))
-    finished = next(n for n, event in enumerate(events) if isinstance(event, MediaFinished))
-    assert any(isinstance(event, TextDelta) for event in events[finished:])
+    kinds = [type(event) for event in events]
+    rest = kinds[kinds.index(MediaProgress) : kinds.index(MediaFinished)]
+    assert TextDelta in rest, "the text waits for the media"
+    assert rest.count(MediaProgress) > 1, "the media wait for the text"
 
 
 def test_a_decoder_that_fails_ends_the_reply_with_its_error(

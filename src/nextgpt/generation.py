@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
 from nextgpt import checkpoint
-from nextgpt.events import Done, Event, MediaFinished, MediaProgress, MediaStarted, TextDelta
+from nextgpt.events import Done, Event, MediaFinished, MediaStarted, TextDelta
 from nextgpt.media import Medium
 from nextgpt.memory import Memory
 from nextgpt.messages import Conversation, Message, Part
@@ -27,8 +28,6 @@ class NextGPT:
         """Wrap a chain, which is put into evaluation mode."""
         self.model = model.eval()
         self.memory = Memory()
-        self.renders_beside_text = model.device.type != "cpu"
-        """Whether media render while the text goes on; on a processor both want all of it."""
 
     @classmethod
     def from_pretrained(cls, directory: str | Path | None = None) -> "NextGPT":
@@ -94,8 +93,9 @@ class NextGPT:
             top_p: Samples from the smallest set of tokens with this probability.
 
         Yields:
-            Events; the last one is ``Done``. Media render while the text goes on if
-            ``renders_beside_text``. Closing the stream stops both within a step.
+            Events; the last one is ``Done``. Text goes on while media render, a piece a step.
+            Everything is computed by the thread that iterates, which must stay the same; closing
+            the stream stops within a step.
 
         Raises:
             ValueError: the conversation or an argument cannot be used.
@@ -105,36 +105,39 @@ class NextGPT:
         parts: list[Part | None] = []
         places: list[int] = []
 
-        def seen(event: MediaProgress | MediaFinished) -> MediaProgress | MediaFinished:
-            if isinstance(event, MediaFinished):
-                parts[places[event.index]] = event.part
-            return event
-
-        with Rendering(self.model.decoders, seed, self.renders_beside_text) as rendering:
-            for _, new in self.write(
-                [conversation],
-                seed=seed,
-                modalities=modalities,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-            ):
+        rendering = Rendering(self.model.decoders, seed)
+        writing = self.write(
+            [conversation],
+            seed=seed,
+            modalities=modalities,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+        )
+        with closing(writing), closing(rendering):
+            while True:
+                _, new = next(writing, (0, None))
+                if new is None:
+                    timings.setdefault("text_s", time.perf_counter() - started)
                 timings.setdefault("first_token_s", time.perf_counter() - started)
-                yield from map(seen, rendering.news())
                 if isinstance(new, str):
                     if parts and isinstance(parts[-1], str):
                         parts[-1] += new
                     else:
                         parts.append(new)
                     yield TextDelta(new)
-                else:
+                elif new is not None:
                     places.append(len(parts))
                     parts.append(None)
                     yield MediaStarted(rendering.ask(new), new.modality)
-            timings["text_s"] = time.perf_counter() - started
-            yield from map(seen, rendering.rest())
+                event = rendering.step()
+                if isinstance(event, MediaFinished):
+                    parts[places[event.index]] = event.part
+                if event is not None:
+                    yield event
+                elif new is None:
+                    break
         timings["total_s"] = time.perf_counter() - started
-        timings.setdefault("first_token_s", timings["text_s"])
         yield Done(Message("assistant", [part for part in parts if part is not None]), timings)
 
     def _required(self, modalities: Sequence[str] | None) -> set[Modality] | None:

@@ -1,97 +1,111 @@
-"""Media of a reply, rendered by a thread of their own, while the text goes on or behind it."""
+"""Media of a reply, rendered one step at a time, so that the text goes on in between."""
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from typing import TypeVar
 
 import torch
+from greenlet import getcurrent, greenlet
 
 from nextgpt.decoders import Decoder
 from nextgpt.events import MediaFinished, MediaProgress
+from nextgpt.media import Medium
 from nextgpt.modality import Modality
 from nextgpt.writing import MediumRequest
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 class Rendering:
-    """Renders what is asked for, one after the other; leaving the block stops it within a step.
+    """Renders what is asked for, one after the other.
+
+    Language model and decoders take turns in one thread. Two threads that compute keep a pool of
+    workers each, and more workers than cores make both twice as slow, also while they wait.
 
     Args:
         decoders: By modality.
         seed: Medium ``i`` is drawn with ``seed + i``.
-        beside_text: Whether to begin at once, or when ``rest`` is asked for.
     """
 
-    def __init__(
-        self, decoders: Mapping[Modality, Decoder], seed: int, beside_text: bool = True
-    ) -> None:
-        self.decoders, self.seed, self.beside_text = decoders, seed, beside_text
-        self._waiting: list[tuple[int, MediumRequest]] = []
-        self.num_asked = self.num_finished = 0
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rendering")
-        self._events: queue.Queue[MediaProgress | MediaFinished | Exception] = queue.Queue()
-        self._stopped = threading.Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._worker.shutdown(cancel_futures=True)
+    def __init__(self, decoders: Mapping[Modality, Decoder], seed: int) -> None:
+        self.decoders, self.seed = decoders, seed
+        self.num_asked = 0
+        self._waiting: deque[Generator[MediaProgress | MediaFinished, None, None]] = deque()
 
     def ask(self, request: MediumRequest) -> int:
         """Render a medium when those before it are ready; returns its number."""
         index = self.num_asked
         self.num_asked += 1
-        self._waiting.append((index, request))
-        if self.beside_text:
-            self._begin()
+        self._waiting.append(self._rendered(index, request))
         return index
 
-    def _begin(self) -> None:
-        for waiting in self._waiting:
-            self._worker.submit(self._render, *waiting)
-        self._waiting.clear()
-
-    def _render(self, index: int, request: MediumRequest) -> None:
-        def on_step(step: int, total: int) -> None:
-            if self._stopped.is_set():
-                raise InterruptedError("the reply was stopped")
-            self._events.put(MediaProgress(index, step, total))
-
-        try:
-            seed = self.seed + index
-            generator = torch.Generator().manual_seed(seed)
-            decoder = self.decoders[request.modality]
-            medium = decoder.decode(request.conditioning, generator, on_step=on_step)[0]
-            medium.seed = seed
-            self._events.put(MediaFinished(index, medium))
-        except Exception as error:
-            # It belongs to whoever waits for the medium, in another thread.
-            self._events.put(error)
-
-    def news(self) -> Iterator[MediaProgress | MediaFinished]:
-        """Yield what has happened since, without waiting.
+    def step(self) -> MediaProgress | MediaFinished | None:
+        """Go one step further; None where nothing is left to do.
 
         Raises:
             ValueError: as ``Decoder.decode``.
         """
-        while not self._events.empty():
-            yield self._told(self._events.get())
+        while self._waiting:
+            if (event := next(self._waiting[0], None)) is not None:
+                return event
+            self._waiting.popleft()
+        return None
 
-    def rest(self) -> Iterator[MediaProgress | MediaFinished]:
-        """Yield what happens until everything asked for is ready; errors as in ``news``."""
-        self._begin()
-        while self.num_finished < self.num_asked:
-            yield self._told(self._events.get())
+    def close(self) -> None:
+        """Stop in the middle of whatever is rendered, and forget the rest."""
+        while self._waiting:
+            self._waiting.popleft().close()
 
-    def _told(
-        self, event: MediaProgress | MediaFinished | Exception
-    ) -> MediaProgress | MediaFinished:
-        if isinstance(event, Exception):
-            raise event
-        self.num_finished += isinstance(event, MediaFinished)
-        return event
+    def _rendered(
+        self, index: int, request: MediumRequest
+    ) -> Generator[MediaProgress | MediaFinished, None, None]:
+        seed = self.seed + index
+        decoder = self.decoders[request.modality]
+        generator = torch.Generator().manual_seed(seed)
+
+        def decode(tell: Callable[[MediaProgress], None]) -> Medium:
+            def on_step(step: int, total: int) -> None:
+                tell(MediaProgress(index, step, total))
+
+            return decoder.decode(request.conditioning, generator, on_step=on_step)[0]
+
+        medium = yield from stepwise(decode)
+        medium.seed = seed
+        yield MediaFinished(index, medium)
+
+
+def stepwise(function: Callable[[Callable[[T], None]], R]) -> Generator[T, None, R]:
+    """Turn a function that tells what happens into a generator that pauses at each telling.
+
+    It runs in the thread of whoever iterates, which must stay the same; closing the generator ends
+    the function where it is, with an exception that runs its ``finally`` blocks.
+
+    Args:
+        function: Called with ``tell``.
+
+    Yields:
+        What ``tell`` is called with.
+
+    Returns:
+        What the function returns.
+    """
+    current: greenlet = getcurrent()
+
+    def tell(event: T) -> None:
+        current.switch(event)
+
+    worker = greenlet(lambda: function(tell))
+    try:
+        while True:
+            # The thread's greenlet that iterates now may be another than a step ago.
+            current = worker.parent = getcurrent()
+            event = worker.switch()
+            if worker.dead:
+                return event
+            yield event
+    finally:
+        if not worker.dead:
+            worker.throw()
