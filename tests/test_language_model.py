@@ -170,6 +170,24 @@ def test_an_adapter_is_saved_in_the_same_bytes_every_time(folder: Path, tmp_path
     assert json.loads(first.read_text())["target_modules"] == sorted(names)
 
 
+def test_a_merged_adapter_scores_alike_is_saved_as_it_was_and_can_be_left_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    model = loaded(folder)
+    before = logits(model, WORDS)
+    model.add_lora()
+    train_lora(model)
+    trained = logits(model, WORDS)
+    model.save_lora(tmp_path / "before")
+    model.merge_lora()
+    assert torch.allclose(logits(model, WORDS), trained, atol=1e-4)
+    model.save_lora(tmp_path / "after")
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("before", "after")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    with model.without_lora():
+        assert torch.allclose(logits(model, WORDS), before, atol=1e-4)
+
+
 def test_peft_reads_a_saved_adapter_without_nextgpt(tiny: TinyParts, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

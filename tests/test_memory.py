@@ -1,4 +1,4 @@
-"""What is remembered changes no bit of a reply: the messages that two prompts start with."""
+"""What is remembered changes no bit of a reply: the turns that two prompts start with."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def pieces(model: NextGPT, talk: Conversation, **options: Any) -> list[Any]:
 
 def test_the_same_prompt_is_read_once(model: NextGPT, lengths: list[int]) -> None:
     first = pieces(model, conversation())
-    prompt = sum(lengths[:6])
+    turns = lengths[:3]
     lengths.clear()
     again = pieces(model, conversation())
-    assert prompt > 50
-    assert lengths[0] < 20, "only the header of the answer"
+    assert sum(turns) > 50
+    assert lengths[0] == turns[-1], "more than its last turn"
     assert again == first
 
 
@@ -87,8 +87,7 @@ def test_a_turn_more_costs_its_own_messages_alone(model: NextGPT, lengths: list[
     plan = model.model.prompter.generation_plan(talk, 12)
     lengths.clear()
     pieces(model, talk)
-    new = len(plan.input_ids) - plan.starts[-3]
-    assert sum(lengths[:3]) == new < len(plan.input_ids) / 2
+    assert lengths[0] == len(plan.input_ids) - plan.answers[-2] < len(plan.input_ids) / 2
 
 
 def test_an_edited_message_is_read_anew_from_there_on(model: NextGPT, lengths: list[int]) -> None:
@@ -97,20 +96,19 @@ def test_an_edited_message_is_read_anew_from_there_on(model: NextGPT, lengths: l
     talk = conversation("Something else entirely?")
     plan = model.model.prompter.generation_plan(talk, 12)
     pieces(model, talk)
-    assert lengths[:2] == [
-        plan.starts[-1] - plan.starts[-2],
-        len(plan.input_ids) - plan.starts[-1],
-    ]
+    assert lengths[0] == len(plan.input_ids) - plan.answers[-2]
 
 
 def test_another_medium_in_the_same_place_is_another_prompt(model: NextGPT) -> None:
     plans = [
-        model.model.prompter.generation_plan(Conversation().user(picture, "What is this?"), 8)
+        model.model.prompter.generation_plan(
+            Conversation().user(picture, "What is this?").assistant("A dog.").user("Why?"), 8
+        )
         for picture in (medium(Modality.IMAGE, 1), medium(Modality.IMAGE, 2))
     ]
     first, second = (Prompt.of(plan) for plan in plans)
     assert (plans[0].input_ids == plans[1].input_ids).all()
-    assert first.shared(first) == first.starts[-1]
+    assert first.shared(first) == first.answers[0]
     assert first.shared(second) == 0
 
 
@@ -121,9 +119,10 @@ def test_an_abandoned_reply_leaves_its_prompt_remembered(
     stream = model.write([conversation()], max_new_tokens=12)
     next(stream)
     stream.close()
+    plan = model.model.prompter.generation_plan(conversation(), 12)
     lengths.clear()
     assert pieces(model, conversation()) == whole
-    assert lengths[0] < 20
+    assert lengths[0] == len(plan.input_ids) - plan.answers[-2], "more than its last turn"
 
 
 def test_a_reply_that_fails_is_not_remembered(

@@ -36,7 +36,9 @@ class NextGPT:
         Raises:
             ValueError: the directory or one of its files is missing or does not fit.
         """
-        return cls(checkpoint.load(directory or checkpoint.shipped_model()))
+        model = checkpoint.load(directory or checkpoint.shipped_model())
+        model.language_model.merge_lora()
+        return cls(model)
 
     def chat(
         self,

@@ -194,6 +194,14 @@ class LanguageModel(nn.Module):
         """The adapter's parameters by their name in the language model."""
         return {name: p for name, p in self.llm.named_parameters() if ".lora_" in name}
 
+    def merge_lora(self) -> None:
+        """Add the adapter to the frozen weights, which saves a third of the time of writing.
+
+        The adapter's own parameters stay as they are; ``without_lora`` takes it out again.
+        """
+        if self._peft is not None:
+            self._peft.merge_adapter()
+
     @contextmanager
     def without_lora(self) -> Iterator[None]:
         """Let the frozen model speak alone inside the block."""

@@ -22,8 +22,8 @@ class Memory:
     """Features by the content of media, and the language model's caches of conversations.
 
     It is true as long as the model's weights are the same, and changes no bit of a reply: prompts
-    are read message by message whether or not some are remembered, and what was written token by
-    token is read again. Several threads may use it.
+    are read turn by turn whether or not some are remembered, and what was written token by token
+    is read again. Several threads may use it.
 
     Args:
         num_media: Media whose features are kept, those used last.
@@ -61,7 +61,7 @@ class Memory:
         return torch.stack(found)
 
     def recall(self, prompt: Prompt) -> tuple[int, Any]:
-        """Take out the cache that holds the most messages from the start of a prompt.
+        """Take out the cache that holds the most turns from the start of a prompt.
 
         Returns:
             The number of tokens it holds, and a cache of transformers; 0 and None where nothing is
@@ -73,12 +73,12 @@ class Memory:
             if length == 0:
                 return 0, None
             read, cache = self._read.pop(lengths.index(length))
-        cache.crop(length - read.starts[-1])
+        cache.crop(length - len(read.names))
         return length, cache
 
     def keep(self, prompt: Prompt, cache: Any) -> None:
-        """Keep the cache of a prompt, less what is behind the start of its last message."""
-        if (surplus := cache.get_seq_length() - prompt.starts[-1]) < 0:
+        """Keep the cache of a prompt, less what is behind it."""
+        if (surplus := cache.get_seq_length() - len(prompt.names)) < 0:
             return
         cache.crop(-surplus)
         with self._lock:
@@ -88,11 +88,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What stands at each position of a plan, and where its messages start."""
+    """What stands at each position of a plan, and where its answers start."""
 
     names: list[Hashable]
     """A token, or a part of a medium's features, each."""
-    starts: list[int]
+    answers: list[int]
 
     @classmethod
     def of(cls, plan: SequencePlan) -> Self:
@@ -102,18 +102,17 @@ class Prompt:
             content = slot.medium.content_hash()
             for offset in range(slot.length):
                 names[slot.start + offset] = (content, offset)
-        return cls(names, plan.starts)
+        return cls(names, plan.answers)
 
     @property
-    def messages(self) -> list[tuple[int, int]]:
-        """Start and end of each message; the last one is the header of the answer."""
-        return list(pairwise([*self.starts, len(self.names)]))
+    def turns(self) -> list[tuple[int, int]]:
+        """Start and end of what is read at a time: an answer, and all up to the next one."""
+        return list(pairwise([0, *self.answers]))
 
     def shared(self, other: Prompt) -> int:
-        """Count the tokens of the whole messages that both start with."""
+        """Count the tokens of the whole turns that both start with; the last is always read."""
         length = 0
-        # The last one of either is the answer's header: nothing is behind it yet.
-        for ours, theirs in zip(self.messages[:-1], other.messages[:-1], strict=False):
+        for ours, theirs in zip(self.turns[:-1], other.turns, strict=False):
             if ours != theirs or self.names[slice(*ours)] != other.names[slice(*theirs)]:
                 break
             length = ours[1]

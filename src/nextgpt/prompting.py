@@ -70,7 +70,7 @@ class SequencePlan:
         slots: Media that the model sees.
         runs: Media that the model asked for.
         num_dropped: Messages left out at the start because they did not fit.
-        starts: Where each message starts, the answer to be written included.
+        answers: Where each answer starts, behind its header; the one to be written is the last.
     """
 
     input_ids: Tensor
@@ -78,7 +78,7 @@ class SequencePlan:
     slots: list[MediaSlot]
     runs: list[SignalRun]
     num_dropped: int = 0
-    starts: list[int] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class _Sequence:
     labels: list[int] = field(default_factory=list)
     slots: list[MediaSlot] = field(default_factory=list)
     runs: list[SignalRun] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
 
     def add(self, ids: list[int], *, learned: bool = False) -> None:
         self.ids += ids
@@ -179,8 +179,8 @@ class Prompter:
             pending: list[Medium] = []
             for message in [*system, *talk[dropped:]]:
                 self._add_message(sequence, message, pending)
-            sequence.starts.append(len(sequence.ids))
             sequence.add(self._fixed(self.template.assistant[0]))
+            sequence.answers.append(len(sequence.ids))
             self._add_bos(sequence)
             if len(sequence.ids) + reserve <= self.max_length:
                 if dropped:
@@ -206,7 +206,7 @@ class Prompter:
         sequence.labels.insert(0, IGNORED)
         sequence.slots = [replace(slot, start=slot.start + 1) for slot in sequence.slots]
         sequence.runs = [replace(run, start=run.start + 1) for run in sequence.runs]
-        sequence.starts = [start + (start > 0) for start in sequence.starts]
+        sequence.answers = [start + 1 for start in sequence.answers]
 
     def _plan(self, sequence: _Sequence) -> SequencePlan:
         return SequencePlan(
@@ -214,7 +214,7 @@ class Prompter:
             torch.tensor(sequence.labels),
             sequence.slots,
             sequence.runs,
-            starts=sequence.starts,
+            answers=sequence.answers,
         )
 
     def _add_message(self, sequence: _Sequence, message: Message, pending: list[Medium]) -> None:
@@ -225,8 +225,9 @@ class Prompter:
         """
         start, end = getattr(self.template, message.role)
         learned = message.role == "assistant"
-        sequence.starts.append(len(sequence.ids))
         sequence.add(self._fixed(start))
+        if learned:
+            sequence.answers.append(len(sequence.ids))
         if message.role == "user":
             for medium in pending:
                 self._add_slot(sequence, medium)

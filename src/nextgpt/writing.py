@@ -82,10 +82,10 @@ def write(
     known, remembered = memory.recall(prompt)
     cache = remembered or cache
     try:
-        for start, end in prompt.messages[:-1]:
+        *earlier, (last, _) = prompt.turns
+        for start, end in earlier:
             if end > known:
                 language_model(embeds[:, start:end], mask[:, :end], cache)
-        last = prompt.starts[-1]
         yield from _written(language_model, replies, embeds[:, last:], mask[:, last:], mask, cache)
     except GeneratorExit:
         # Nobody wants the rest. Another exception may have come in the middle of a layer.
