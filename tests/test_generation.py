@@ -205,6 +205,38 @@ def test_forbidden_media_never_come(eager: NextGPT, modalities: list[str]) -> No
         assert [type(part) for part in reply] in ([str], [])
 
 
+def test_each_modality_is_asked_for_forbidden_or_left_open(eager: NextGPT) -> None:
+    choice, found = {"image": True, "video": False}, set()
+    for seed in SEEDS:
+        reply = reply_of(eager, seed, modalities=choice, max_new_tokens=12, temperature=1.0)
+        found |= set(reply) & set(Modality)
+        assert Modality.IMAGE in reply and Modality.VIDEO not in reply
+    assert Modality.AUDIO in found, "what is left open may come"
+
+
+def test_a_modality_that_there_is_not_is_named(plain: NextGPT) -> None:
+    for options in ({"modalities": {"smell": True}}, {"decoding": {"smell": {}}}):
+        with pytest.raises(ValueError, match="cannot answer in 'smell'"):
+            list(plain.stream(QUESTION, **options))
+
+
+def test_steps_and_previews_are_those_asked_for(plain: NextGPT) -> None:
+    events = plain.stream(
+        QUESTION,
+        modalities=["image", "audio"],
+        max_new_tokens=2,
+        decoding={"image": {"num_inference_steps": 5}},
+        preview_every=2,
+    )
+    progress = [event for event in events if isinstance(event, MediaProgress)]
+    picture = [event for event in progress if event.index == 0]
+    assert [event.step for event in picture] == [1, 2, 3, 4, 5]
+    assert [event.preview is not None for event in picture] == [False, True, False, True, False]
+    assert {event.total for event in progress if event.index == 1} == {2}
+    with pytest.raises(ValueError, match="'steps' is unknown"):
+        list(plain.stream(QUESTION, decoding={"image": {"steps": 5}}))
+
+
 def test_what_the_model_owes_comes_at_the_end_in_the_order_of_the_table(plain: NextGPT) -> None:
     options: dict[str, Any] = {"max_new_tokens": 4}
     free = joined(written(plain, QUESTION, modalities=[], **options))
@@ -258,9 +290,9 @@ def test_an_abandoned_reply_stops_rendering(
     decode, steps = decoder.decode, []
 
     def counted(*arguments: Any, on_step: Any, **options: Any) -> Any:
-        def count(step: int, total: int) -> None:
+        def count(step: int, *rest: Any) -> None:
             steps.append(step)
-            on_step(step, total)
+            on_step(step, *rest)
 
         return decode(*arguments, on_step=count, **options)
 

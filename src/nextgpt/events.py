@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import PIL.Image
+
 from nextgpt.media import Medium
 from nextgpt.messages import Message
 from nextgpt.modality import Modality
@@ -31,6 +33,9 @@ class MediaProgress:
     index: int
     step: int
     total: int
+    preview: PIL.Image.Image | None = None
+    """What the latents show so far: a picture, the middle frame of a clip, the spectrogram of a
+    sound; None between previews."""
 
 
 @dataclass(frozen=True)

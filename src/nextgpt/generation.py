@@ -1,9 +1,10 @@
 """Chatting with a model: a reply as a stream of text and media."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 
@@ -16,6 +17,36 @@ from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
 from nextgpt.rendering import Rendering
 from nextgpt.writing import WritingOptions, Written, write
+
+Modalities = Sequence[str] | Mapping[str, bool] | None
+"""A list names the media that a reply must hold, each at least once, and no others; an empty one
+forbids all media. ``{"image": True, "video": False}`` asks for a picture, forbids videos and leaves
+the rest to the model, which decides everything where None is given."""
+
+Decoding = Mapping[str, Mapping[str, float]]
+"""By modality ``num_inference_steps`` and ``guidance_scale``, where not the decoder's own."""
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How the text of a reply is written."""
+
+    seed: int
+    """The same seed gives the same reply; 0 by default. Medium ``i`` is drawn with ``seed + i``."""
+    max_new_tokens: int
+    """Tokens of the reply at most, 256 by default; a started run is always finished."""
+    temperature: float
+    """0, the default, takes the most likely token."""
+    top_p: float
+    """Samples from the smallest set of tokens with this probability; 1 by default."""
+
+
+class ReplyOptions(SamplingOptions, total=False):
+    """How a reply is made."""
+
+    modalities: Modalities
+    decoding: Decoding
+    preview_every: int
+    """Steps between previews of a medium; without, there are none."""
 
 
 class NextGPT:
@@ -43,30 +74,18 @@ class NextGPT:
     def chat(
         self,
         parts: str | Medium | Sequence[Part] | Conversation,
-        *,
-        seed: int = 0,
-        modalities: Sequence[str] | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
+        **options: Unpack[ReplyOptions],
     ) -> Message:
         """Answer one message, or the last message of a conversation.
 
-        See ``stream`` for the arguments.
+        See ``stream`` for the options.
         """
         if isinstance(parts, Conversation):
             conversation = parts
         else:
             single = (parts,) if isinstance(parts, str | Medium) else parts
             conversation = Conversation().user(*single)
-        for event in self.stream(
-            conversation,
-            seed=seed,
-            modalities=modalities,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-        ):
+        for event in self.stream(conversation, **options):
             if isinstance(event, Done):
                 return event.message
         raise AssertionError("a stream ends with Done")
@@ -76,23 +95,19 @@ class NextGPT:
         self,
         conversation: Conversation,
         *,
-        seed: int = 0,
-        modalities: Sequence[str] | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
+        modalities: Modalities = None,
+        decoding: Decoding | None = None,
+        preview_every: int = 0,
+        **sampling: Unpack[SamplingOptions],
     ) -> Generator[Event, None, None]:
         """Answer the last message of a conversation, which is left as it is.
 
         Args:
             conversation: Ends with a user message.
-            seed: The same seed gives the same reply. Medium ``i`` of a reply is drawn with
-                ``seed + i``.
-            modalities: The media that the reply must hold, each at least once, and no others;
-                an empty list forbids all media. None leaves the choice to the model.
-            max_new_tokens: Tokens of the reply at most; a started run is always finished.
-            temperature: 0 takes the most likely token.
-            top_p: Samples from the smallest set of tokens with this probability.
+            modalities: See ``Modalities``.
+            decoding: See ``Decoding``.
+            preview_every: Steps between previews of a medium; 0 for none.
+            sampling: See ``SamplingOptions``.
 
         Yields:
             Events; the last one is ``Done``. Text goes on while media render, a piece a step.
@@ -100,35 +115,32 @@ class NextGPT:
             the stream stops within a step.
 
         Raises:
-            ValueError: the conversation or an argument cannot be used.
+            ValueError: the conversation or an option cannot be used.
         """
         started = time.perf_counter()
         timings: dict[str, float] = {}
         parts: list[Part | None] = []
         places: list[int] = []
-
-        rendering = Rendering(self.model.decoders, seed)
-        writing = self.write(
-            [conversation],
-            seed=seed,
-            modalities=modalities,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
+        rendering = Rendering(
+            self.model.decoders,
+            sampling.get("seed", 0),
+            self._decoding(decoding or {}),
+            preview_every,
         )
+        writing = self.write([conversation], modalities=modalities, **sampling)
         with closing(writing), closing(rendering):
             while True:
                 _, new = next(writing, (0, None))
+                timings.setdefault("first_token_s", time.perf_counter() - started)
                 if new is None:
                     timings.setdefault("text_s", time.perf_counter() - started)
-                timings.setdefault("first_token_s", time.perf_counter() - started)
-                if isinstance(new, str):
+                elif isinstance(new, str):
                     if parts and isinstance(parts[-1], str):
                         parts[-1] += new
                     else:
                         parts.append(new)
                     yield TextDelta(new)
-                elif new is not None:
+                else:
                     places.append(len(parts))
                     parts.append(None)
                     yield MediaStarted(rendering.ask(new), new.modality)
@@ -142,27 +154,12 @@ class NextGPT:
         timings["total_s"] = time.perf_counter() - started
         yield Done(Message("assistant", [part for part in parts if part is not None]), timings)
 
-    def _required(self, modalities: Sequence[str] | None) -> set[Modality] | None:
-        if modalities is None:
-            return None
-        available = self.model.language_model.signals.modalities
-        for name in modalities:
-            if name != Modality.TEXT and name not in available:
-                raise ValueError(
-                    f"this model cannot answer in {name!r}; choose from text, "
-                    f"{', '.join(available)}"
-                )
-        return {Modality(name) for name in modalities} - {Modality.TEXT}
-
     def write(
         self,
         conversations: Sequence[Conversation],
         *,
-        seed: int = 0,
-        modalities: Sequence[str] | None = None,
-        max_new_tokens: int = 256,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
+        modalities: Modalities = None,
+        **sampling: Unpack[SamplingOptions],
     ) -> Generator[tuple[int, Written], None, None]:
         """Write the replies to some conversations side by side, without rendering their media.
 
@@ -171,6 +168,38 @@ class NextGPT:
         Yields:
             The number of a conversation, and the next piece of text or medium of its reply.
         """
-        required = self._required(modalities)
-        options = WritingOptions(seed, required, max_new_tokens, temperature, top_p)
+        required, forbidden = self._chosen(modalities)
+        options = WritingOptions(required=required, forbidden=forbidden, **sampling)
         return write(self.model, conversations, options, self.memory)
+
+    def _known(self, name: str) -> Modality:
+        """Check the name of a modality that the model answers in."""
+        available = self.model.language_model.signals.modalities
+        if name not in available:
+            raise ValueError(
+                f"this model cannot answer in {name!r}; choose from text, {', '.join(available)}"
+            )
+        return Modality(name)
+
+    def _chosen(self, modalities: Modalities) -> tuple[set[Modality], set[Modality]]:
+        """Say which modalities a reply must hold, and which it must not."""
+        if modalities is None:
+            return set(), set()
+        if isinstance(modalities, Mapping):
+            choices = {self._known(name): choice for name, choice in modalities.items()}
+        else:
+            wanted = {self._known(name) for name in modalities if name != Modality.TEXT}
+            choices = {
+                name: name in wanted for name in self.model.language_model.signals.modalities
+            }
+        required = {name for name, choice in choices.items() if choice}
+        return required, choices.keys() - required
+
+    def _decoding(self, decoding: Decoding) -> dict[Modality, Mapping[str, float]]:
+        for name, settings in decoding.items():
+            if unknown := set(settings) - {"num_inference_steps", "guidance_scale"}:
+                raise ValueError(
+                    f"decoding of {name}: {sorted(unknown)[0]!r} is unknown; give "
+                    "num_inference_steps and guidance_scale"
+                )
+        return {self._known(name): settings for name, settings in decoding.items()}

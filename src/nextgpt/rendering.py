@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from greenlet import getcurrent, greenlet
+from torch import Tensor
 
 from nextgpt.decoders import Decoder
 from nextgpt.events import MediaFinished, MediaProgress
@@ -28,10 +29,19 @@ class Rendering:
     Args:
         decoders: By modality.
         seed: Medium ``i`` is drawn with ``seed + i``.
+        decoding: Arguments of ``Decoder.decode`` by modality, where not the decoder's own.
+        preview_every: Steps between previews; 0 for none.
     """
 
-    def __init__(self, decoders: Mapping[Modality, Decoder], seed: int) -> None:
+    def __init__(
+        self,
+        decoders: Mapping[Modality, Decoder],
+        seed: int,
+        decoding: Mapping[Modality, Mapping[str, Any]],
+        preview_every: int = 0,
+    ) -> None:
         self.decoders, self.seed = decoders, seed
+        self.decoding, self.preview_every = decoding, preview_every
         self.num_asked = 0
         self._waiting: deque[Generator[MediaProgress | MediaFinished, None, None]] = deque()
 
@@ -64,13 +74,16 @@ class Rendering:
     ) -> Generator[MediaProgress | MediaFinished, None, None]:
         seed = self.seed + index
         decoder = self.decoders[request.modality]
+        settings = self.decoding.get(request.modality, {})
         generator = torch.Generator().manual_seed(seed)
 
         def decode(tell: Callable[[MediaProgress], None]) -> Medium:
-            def on_step(step: int, total: int) -> None:
-                tell(MediaProgress(index, step, total))
+            def on_step(step: int, total: int, latents: Tensor) -> None:
+                every = self.preview_every
+                shown = bool(every) and step % every == 0 and step < total
+                tell(MediaProgress(index, step, total, decoder.preview(latents) if shown else None))
 
-            return decoder.decode(request.conditioning, generator, on_step=on_step)[0]
+            return decoder.decode(request.conditioning, generator, on_step=on_step, **settings)[0]
 
         medium = yield from stepwise(decode)
         medium.seed = seed

@@ -38,8 +38,10 @@ class WritingOptions:
 
     seed: int = 0
     """Of the choice of tokens."""
-    required: Collection[Modality] | None = None
-    """The media that a reply must hold, each at least once, and no others; None leaves it open."""
+    required: Collection[Modality] = ()
+    """The media that a reply must hold, each at least once."""
+    forbidden: Collection[Modality] = ()
+    """The media that it must not hold."""
     max_new_tokens: int = 256
     """Tokens of a reply at most; a started run is always finished."""
     temperature: float = 0.0
@@ -136,12 +138,9 @@ class _Reply:
 
     def __init__(self, model: NextGPTModel, number: int, options: WritingOptions) -> None:
         signals = model.language_model.signals
-        required = options.required
         self.model, self.number, self.options = model, number, options
-        self.forbidden = signals.forbidden(
-            set(signals.modalities if required is None else required)
-        )
-        self.owed = set(required or ())
+        self.forbidden = signals.forbidden(set(signals.modalities) - set(options.forbidden))
+        self.owed = set(options.required)
         self.text = _TextPieces(model.language_model.tokenizer)
         self.generator = torch.Generator().manual_seed(options.seed)
         self.num_written = 0

@@ -189,17 +189,36 @@ def test_on_step_counts_up_to_its_total(
     own.decode(
         own.encode_text(["a dog"]),
         seeded(0),
-        on_step=lambda step, total: steps.append((step, total)),
+        on_step=lambda step, total, _: steps.append((step, total)),
     )
     total = steps[-1][1]
     assert total >= 5
     assert steps == [(step, total) for step in range(1, total + 1)]
 
 
+def test_the_last_preview_is_the_medium_as_a_picture_and_earlier_ones_are_not(
+    decoder: Decoder,
+) -> None:
+    seen = []
+    (medium,) = decoder.decode(
+        decoder.encode_text(["a dog"]),
+        seeded(3),
+        on_step=lambda *step: seen.append(np.asarray(decoder.preview(step[2]), dtype=float)),
+    )
+    assert not np.array_equal(seen[0], seen[-1])
+    if isinstance(medium, Image):
+        assert np.abs(seen[-1] - np.asarray(medium.pil)).max() <= 1
+    elif isinstance(medium, Video):
+        middle = medium.frames(medium.num_frames)[medium.num_frames // 2]
+        assert np.abs(seen[-1] - middle).max() <= 1
+    else:
+        assert seen[-1].ndim == 2 and np.ptp(seen[-1]) == 255, "a grey spectrogram"
+
+
 def test_an_error_in_on_step_ends_the_decoding_and_leaves_the_decoder_usable(
     decoder: Decoder,
 ) -> None:
-    def cancel(step: int, total: int) -> None:
+    def cancel(step: int, total: int, _latents: torch.Tensor) -> None:
         raise InterruptedError(f"{step}/{total}")
 
     before = decode_one(decoder, "a dog", seed=7)

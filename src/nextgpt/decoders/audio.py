@@ -6,6 +6,7 @@ import math
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import PIL.Image
 import torch
 from torch import Tensor
 
@@ -53,6 +54,11 @@ class AudioDecoder(Decoder):
 
     def _prompt_embeds(self, conditioning: Tensor) -> Tensor:
         return torch.nn.functional.normalize(conditioning[:, 0].float(), dim=-1)
+
+    def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
+        levels = autoencoder.decode(latents).sample[0, 0].float().T.flip(0)
+        spread = (levels - levels.min()) / (levels.max() - levels.min()).clamp_min(1e-6)
+        return PIL.Image.fromarray((spread * 255).round().byte().cpu().numpy())
 
     def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
         vocoder = pipeline.vocoder.config

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import PIL.Image
 import torch
 from torch import Tensor
 
@@ -20,9 +21,10 @@ from nextgpt.media import Medium
 from nextgpt.modality import Modality
 from nextgpt.sources import resolve
 
-OnStep = Callable[[int, int], None]
-"""Called after each denoising step with (steps done, steps in all); the last call has both equal.
-An exception raised in it ends the decoding and reaches the caller."""
+OnStep = Callable[[int, int, Tensor], None]
+"""Called after each denoising step with steps done, steps in all and the latents, still noisy; the
+last call has the first two equal. An exception raised in it ends the decoding and reaches the
+caller."""
 
 _STRICT_COMPONENTS = ("tokenizer", "text_encoder", "unet", "vae", "vocoder")
 
@@ -217,6 +219,18 @@ class Decoder:
                 guidance_scale=scale,
             )
 
+    def preview(self, latents: Tensor) -> PIL.Image.Image:
+        """Show what the latents of an ``OnStep`` hold, as a picture."""
+        with self._exclusive():
+            autoencoder = self._loaded_pipeline().vae
+            return self._seen(autoencoder, latents[:1] / autoencoder.config.scaling_factor)
+
+    def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
+        """Decode the latents of one medium, as the autoencoder wants them, to a picture."""
+        decoded = autoencoder.decode(latents).sample[0].float().permute(1, 2, 0)
+        pixels = ((decoded + 1) * 127.5).clamp(0, 255).round().byte().cpu().numpy()
+        return PIL.Image.fromarray(pixels)
+
     def _embed(self, text_encoder: Any, tokens: Any) -> Tensor:
         """Run the text encoder on tokenized captions; returns (B, L, D_cond)."""
         # CLIP text encoders attend to padding, unless their configuration says otherwise.
@@ -287,12 +301,12 @@ class StepCounter:
         self.total = num_inference_steps
         self.done = 0
 
-    def __call__(self, *_: Any) -> None:
-        """Report one more step; what diffusers says about it is ignored."""
+    def __call__(self, _step: int, _timestep: Any, latents: Tensor) -> None:
+        """Report one more step."""
         # NOTE: counts calls, because the step index that diffusers passes starts at 0 or at 1,
         # depending on the scheduler.
         self.done += 1
-        self.on_step(self.done, self.total)
+        self.on_step(self.done, self.total, latents)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

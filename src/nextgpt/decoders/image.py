@@ -21,7 +21,7 @@ class ImageDecoder(Decoder):
     def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
         def on_step_end(running: Any, index: int, _timestep: Any, tensors: Any) -> Any:
             if on_step is not None:
-                on_step(index + 1, running.num_timesteps)
+                on_step(index + 1, running.num_timesteps, tensors["latents"])
             return tensors
 
         # No height and width: the pipeline then draws latents of the U-Net's own sample_size, and

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import PIL.Image
+from torch import Tensor
 
 from nextgpt.decoders.base import Decoder, OnStep, StepCounter
 from nextgpt.media import Medium, Video
@@ -48,6 +50,9 @@ class VideoDecoder(Decoder):
         self.frames_per_second = frames_per_second
         self.height = height
         self.width = width
+
+    def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
+        return super()._seen(autoencoder, latents[:, :, latents.shape[2] // 2])
 
     def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
         clips = pipeline(
