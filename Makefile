@@ -7,7 +7,7 @@
 #   ARGS="..."                                    goes to the command, as in make test ARGS="-k signals"
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test check demo gallery world micro results
+.PHONY: help chat web test check demo gallery world micro results
 .NOTPARALLEL:
 
 BASE_PYTHON ?= python3
@@ -24,6 +24,7 @@ PIP = $(PYTHON) -m pip --disable-pip-version-check
 
 help:
 	@echo "make chat    chat with the micro model in the terminal"
+	@echo "make web     chat with it in the browser"
 	@echo "make test    run the tests"
 	@echo "make check   lint, format and types"
 	@echo "make demo    use the Python API: demo/quickstart.py"
@@ -34,6 +35,9 @@ help:
 
 chat: $(READY)
 	@$(PYTHON) -m nextgpt.cli chat $(ARGS)
+
+web: $(READY)
+	@$(PYTHON) -m nextgpt.cli chat --web $(ARGS)
 
 test: $(READY)
 	@$(PYTHON) -m pytest $(ARGS)
@@ -83,7 +87,7 @@ $(READY):
 	@test -x $(VENV)/bin/python && $(PIP) --version >/dev/null || $(BASE_PYTHON) -m venv $(VENV)
 	@echo "installing nextgpt into $(VENV), once"
 	@$(PYTHON) .ci/constraints.py > $(VENV)/nextgpt-constraints.txt
-	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt -e '.[world,test]' einops ftfy iopath
+	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt -e '.[world,demo,test]' einops ftfy iopath
 	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt --no-deps imagebind-unofficial tinysoundfont
 	@rm -f $(VENV)/.nextgpt-*
 	@touch $@

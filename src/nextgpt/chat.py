@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from nextgpt.archive import open_saved, pack
 from nextgpt.events import Done, Event, MediaFinished, MediaProgress, MediaStarted, TextDelta
 from nextgpt.generation import NextGPT
 from nextgpt.media import Medium, load_medium
@@ -47,7 +48,7 @@ STILL_PX, STILL_ROWS = 160, 8
 
 HELP = """\
 /attach FILE    send a picture, sound or video along with the next message
-/save [FOLDER]  write the conversation and its media
+/save [PATH]    write the conversation and its media into a folder, or an archive: talk.zip
 /seed [N]       repeat replies exactly, from seed N; without N every reply has a new seed
 /undo           take back the last message and its reply
 /clear          start a new conversation
@@ -65,6 +66,7 @@ def run_chat(
     seed: int | None = None,
     modalities: Sequence[str] | None = None,
     json_output: bool = False,
+    resume: Path | None = None,
 ) -> int:
     """Chat in the terminal, answer one question, or answer each line of standard input.
 
@@ -76,6 +78,7 @@ def run_chat(
         seed: Of every reply; a new one for each by default.
         modalities: The media that every reply must hold; see ``NextGPT.stream``.
         json_output: Write one JSON object a reply to standard output, and nothing else there.
+        resume: A saved conversation to go on with; see ``nextgpt.archive.open_saved``.
 
     Returns:
         The exit code: 0, or 1 where a question outside of a terminal could not be answered.
@@ -95,6 +98,8 @@ def run_chat(
         modalities,
         sys.stdout if json_output else None,
     )
+    if resume is not None:
+        chat.conversation = open_saved(resume, chat.out / "resumed")
     interactive = once is None and sys.stdin is not None and sys.stdin.isatty()
     attached = all([chat.attempt(partial(chat.attach, path)) for path in attach])
     if interactive:
@@ -247,7 +252,11 @@ class Chat:
             case "/attach" if argument:
                 self.attach(Path(argument))
             case "/save":
-                path = self.conversation.save(Path(argument or self.out / "conversation"))
+                path = Path(argument or self.out / "conversation").expanduser()
+                if path.suffix == ".zip":
+                    pack(self.conversation, path)
+                else:
+                    path = self.conversation.save(path)
                 self.console.print("saved", Text(str(path), "bold"), soft_wrap=True)
             case "/seed" if not argument or argument.isdecimal():
                 self.seed = int(argument) if argument else None

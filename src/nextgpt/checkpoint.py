@@ -43,6 +43,14 @@ def shipped_model() -> Path:
     raise ValueError("the micro model is not installed here; name a checkpoint directory")
 
 
+def card(directory: Path) -> str:
+    """Read what a checkpoint says of itself, Markdown; nothing where it says nothing."""
+    path = Path(directory) / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    front, _, rest = text.removeprefix("---\n").partition("\n---\n")
+    return rest.strip() if text.startswith("---\n") else text.strip()
+
+
 def with_sources(config: Any, change: Any) -> Any:
     """Copy a configuration, with ``change`` applied to the value of every source."""
     if isinstance(config, dict):

@@ -14,7 +14,7 @@ TRAINING_WORDS = ("fit", "validate", "predict")
 USAGE = """\
 usage: nextgpt COMMAND [options]
 
-  chat        chat with a model in the terminal
+  chat        chat with a model in the terminal, or in the browser: --web
   world       build the micro world, add to it, count what is in it (build | add | stats)
   fit         train a part or a stage:  nextgpt fit -c configs/micro.yaml --stage instruct
   validate    losses on held-out data
@@ -38,10 +38,20 @@ def chat(arguments: Sequence[str]) -> int:
     add("--modalities", metavar="LIST", help="comma-separated media that every reply must hold, "
         "such as image,audio; text forbids all media (default: the model chooses)")  # fmt: skip
     add("--json", action="store_true", help="one JSON object a reply on stdout, nothing else")
+    add("--resume", type=Path, metavar="FILE", help="go on with a saved conversation: a zip "
+        "archive, a folder or its conversation.json")  # fmt: skip
+    add("--web", action="store_true", help="chat in the browser")
+    add("--host", default="127.0.0.1", help="with --web: address to listen at (default: this "
+        "machine alone; 0.0.0.0 lets others in)")  # fmt: skip
+    add("--port", type=int, help="with --web: port (default: the first free one from 7860 on)")
     options = parser.parse_args(arguments)
 
-    from nextgpt.chat import run_chat
     from nextgpt.generation import NextGPT
+
+    if options.web:
+        return web_chat(options)
+
+    from nextgpt.chat import run_chat
 
     return run_chat(
         NextGPT.from_pretrained(options.model),
@@ -51,7 +61,31 @@ def chat(arguments: Sequence[str]) -> int:
         seed=options.seed,
         modalities=options.modalities.split(",") if options.modalities else None,
         json_output=options.json,
+        resume=options.resume,
     )
+
+
+def web_chat(options: argparse.Namespace) -> int:
+    """Chat in the browser."""
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise ValueError("the web chat needs gradio: pip install 'nextgpt[demo]'") from error
+
+    from tempfile import TemporaryDirectory
+
+    from nextgpt import checkpoint
+    from nextgpt.archive import open_saved
+    from nextgpt.engine import Engine
+    from nextgpt.generation import NextGPT
+    from nextgpt.web import serve
+
+    directory = options.model or checkpoint.shipped_model()
+    with TemporaryDirectory(prefix="nextgpt-") as folder:
+        resume = open_saved(options.resume, Path(folder)) if options.resume else None
+        engine = Engine(lambda: NextGPT.from_pretrained(directory))
+        serve(engine, checkpoint.card(directory), resume, options.host, options.port)
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
