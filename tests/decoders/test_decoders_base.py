@@ -215,6 +215,29 @@ def test_the_last_preview_is_the_medium_as_a_picture_and_earlier_ones_are_not(
         assert seen[-1].ndim == 2 and np.ptp(seen[-1]) == 255, "a grey spectrogram"
 
 
+def test_previews_show_what_the_noise_was_taken_to_hide(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimates, seen = [], []
+    step_of = diffusers.DDIMScheduler.step
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        result = step_of(*arguments, **(options | {"return_dict": True}))
+        estimates.append(result.pred_original_sample)
+        return result if options.get("return_dict", True) else (result.prev_sample,)
+
+    monkeypatch.setattr(diffusers.DDIMScheduler, "step", noted)
+    caption = decoder.encode_text(["a dog"])
+    decoder.decode(
+        caption, seeded(3), num_inference_steps=4, on_step=lambda *step: seen.append(step[2])
+    )
+    assert len(seen) == len(estimates) == 4
+    for found, estimate in zip(seen[1:], estimates[1:], strict=True):
+        # The video pipeline takes frames one by one.
+        frames = found.transpose(1, 2).flatten(0, 1) if found.ndim == 5 else found
+        torch.testing.assert_close(frames, estimate, rtol=1e-3, atol=1e-3)
+
+
 def test_an_error_in_on_step_ends_the_decoding_and_leaves_the_decoder_usable(
     decoder: Decoder,
 ) -> None:

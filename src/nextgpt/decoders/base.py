@@ -22,9 +22,9 @@ from nextgpt.modality import Modality
 from nextgpt.sources import resolve
 
 OnStep = Callable[[int, int, Tensor], None]
-"""Called after each denoising step with steps done, steps in all and the latents, still noisy; the
-last call has the first two equal. An exception raised in it ends the decoding and reaches the
-caller."""
+"""Called after each denoising step with steps done, steps in all and the latents; the last call has
+the first two equal. The latents are what the noise was taken to hide, where the scheduler is one of
+DDIM, and noisy otherwise. An exception raised in it ends the decoding and reaches the caller."""
 
 _STRICT_COMPONENTS = ("tokenizer", "text_encoder", "unet", "vae", "vocoder")
 
@@ -209,7 +209,7 @@ class Decoder:
                 self._unconditional = self.encode_text([""])
             return self._generate(
                 pipeline,
-                on_step,
+                on_step and _denoised(on_step, pipeline.scheduler),
                 prompt_embeds=self._prompt_embeds(conditioning),
                 negative_prompt_embeds=self._prompt_embeds(
                     self._unconditional.expand_as(conditioning)
@@ -291,6 +291,33 @@ class Decoder:
                     component = component.to(self.device).eval().requires_grad_(False)
             self._components[name] = component
         return self._components[name]
+
+
+def _denoised(on_step: OnStep, scheduler: Any) -> OnStep:
+    """Hand latents on without their noise, by what a DDIM step does (arXiv:2010.02502, eq. 12).
+
+    Both ends of a deterministic step, ``a x + s e`` with known ``a`` and ``s``, hold the same
+    estimates of the medium ``x`` and the noise ``e``.
+    """
+    from diffusers import DDIMScheduler
+
+    before: Tensor | None = None
+
+    def told(step: int, total: int, latents: Tensor) -> None:
+        nonlocal before
+        clean, start, before = latents, before, latents
+        if start is not None and isinstance(scheduler, DDIMScheduler):
+            time = int(scheduler.timesteps[step - 1])
+            later = time - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+            kept = scheduler.alphas_cumprod
+            kept_before = kept[time]
+            kept_after = kept[later] if later >= 0 else scheduler.final_alpha_cumprod
+            a, s = kept_before.sqrt(), (1 - kept_before).sqrt()
+            b, r = kept_after.sqrt(), (1 - kept_after).sqrt()
+            clean = (r * start - s * latents) / (r * a - s * b)
+        on_step(step, total, clean)
+
+    return told
 
 
 class StepCounter:

@@ -16,7 +16,7 @@ from nextgpt.archive import open_saved
 from nextgpt.engine import Engine
 from nextgpt.events import Done
 from nextgpt.generation import ReplyOptions
-from nextgpt.media import load_medium
+from nextgpt.media import Medium, load_medium
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.web.session import Session
 from nextgpt.web.view import NAMES, ReplyView, Shown
@@ -166,7 +166,7 @@ class ChatPage:
     def send(self, typed: dict[str, Any], session: Session, *settings: Any) -> Iterator[Any]:
         """Answer what is in the box."""
         try:
-            parts: list[Part] = [load_medium(Path(file)) for file in typed["files"]]
+            parts: list[Part] = [attached(Path(file)) for file in typed["files"]]
         except ValueError as error:
             yield self._refused(session, error, typed)
             return
@@ -251,16 +251,25 @@ class ChatPage:
 
     def open_chat(self, file: str, session: Session) -> tuple[Any, ...]:
         """Go on with a conversation that was saved."""
+        folder = session.folder / f"opened-{time.time_ns()}"
         try:
-            folder = session.folder / f"opened-{time.time_ns()}"
             conversation = open_saved(Path(file), folder)
-            for medium in [medium for message in conversation.messages for medium in message.media]:
+            for medium in (medium for message in conversation.messages for medium in message.media):
                 medium.check()
         except ValueError as error:
-            return self._refused(session, error, None)
+            shorter = str(error).replace(str(folder), "it").replace(file, Path(file).name)
+            return self._refused(session, ValueError(shorter), None)
         session.cut(0)
         session.messages.extend(conversation.messages)
         return self.still(session)
+
+
+def attached(path: Path) -> Medium:
+    """Take an uploaded file; an error calls it as the user does, not by its place here."""
+    try:
+        return load_medium(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(path), path.name)) from error
 
 
 def _as_typed(message: Message) -> dict[str, Any]:
