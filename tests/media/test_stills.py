@@ -29,3 +29,8 @@ def test_every_medium_is_drawn_as_high_as_asked() -> None:
     assert still(Video(frames, frames_per_second=4), 50).size == (8 * 100, 50)
     # Ten seconds are drawn of a minute: 500 hops of 20 ms.
     assert still(sound, 64).size == (500, 64)
+
+
+def test_a_single_sample_is_drawn_too() -> None:
+    click = Audio(np.ones(1, np.float32), sample_rate_hz=16_000)
+    assert still(click, 32).height == 32

@@ -14,6 +14,8 @@ from nextgpt.media.video import Video
 
 LONGEST_SOUND_S = 10.0
 """More of a sound is not drawn."""
+SHORTEST_SOUND_S = 0.1
+"""Silence is drawn behind what is shorter."""
 NUM_FRAMES = 8
 """Frames of a film strip."""
 
@@ -36,7 +38,9 @@ def still(medium: Medium, height: int) -> PIL.Image.Image:
 
 def start_of(sound: Audio) -> np.ndarray:
     """Return the start of a sound, (T,) float32 at ``log_mel``'s rate."""
-    return sound.windows(1, min(sound.duration_s, LONGEST_SOUND_S), SAMPLE_RATE_HZ)[0]
+    start = sound.windows(1, min(sound.duration_s, LONGEST_SOUND_S), SAMPLE_RATE_HZ)[0]
+    missing = round(SHORTEST_SOUND_S * SAMPLE_RATE_HZ) - len(start)
+    return np.pad(start, (0, max(0, missing)))
 
 
 def spectrogram(waveform: np.ndarray) -> PIL.Image.Image:
