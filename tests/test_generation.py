@@ -303,6 +303,16 @@ def test_an_abandoned_reply_stops_rendering(
     assert 0 < len(steps) < 200
 
 
+def test_a_second_picture_cannot_be_begun_in_the_middle_of_a_first(plain: NextGPT) -> None:
+    options: dict[str, Any] = {"modalities": ["image"], "max_new_tokens": 2}
+    stream = plain.stream(QUESTION, **options)
+    next(event for event in stream if isinstance(event, MediaProgress))
+    with pytest.raises(RuntimeError, match="close the reply that it belongs to first"):
+        plain.chat(QUESTION, **options)
+    stream.close()
+    assert plain.chat(QUESTION, **options).images
+
+
 def test_text_goes_on_while_media_render(eager: NextGPT, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"max_new_tokens": 16, "temperature": 2.0}
     for seed in range(100):

@@ -68,6 +68,7 @@ class Decoder:
         self._components: dict[str, Any] = {}
         self._pipeline: Any = None
         self._unconditional: Tensor | None = None
+        self._is_decoding = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
@@ -187,6 +188,7 @@ class Decoder:
         Raises:
             ValueError: the shape of ``conditioning``, the number of generators or the number of
                 steps does not fit; the message gives both numbers.
+            RuntimeError: called from the ``on_step`` of another decoding.
         """
         steps = self.num_inference_steps if num_inference_steps is None else num_inference_steps
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
@@ -203,7 +205,7 @@ class Decoder:
             )
         if steps < 1:
             raise ValueError(f"num_inference_steps is {steps}: give 1 or more")
-        with self._exclusive():
+        with self._exclusive(), self._alone():
             pipeline = self._loaded_pipeline()
             if self._unconditional is None:
                 self._unconditional = self.encode_text([""])
@@ -218,6 +220,20 @@ class Decoder:
                 num_inference_steps=steps,
                 guidance_scale=scale,
             )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse a second decoding inside of a first one, which only pauses in ``on_step``."""
+        if self._is_decoding:
+            raise RuntimeError(
+                f"the {self.modality} decoder is in the middle of another medium: end or close "
+                "the reply that it belongs to first"
+            )
+        self._is_decoding = True
+        try:
+            yield
+        finally:
+            self._is_decoding = False
 
     def preview(self, latents: Tensor) -> PIL.Image.Image:
         """Show what the latents of an ``OnStep`` hold, as a picture."""
