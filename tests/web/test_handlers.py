@@ -126,6 +126,16 @@ def test_a_reply_is_stopped_and_what_is_finished_of_it_stays(
     assert session.messages[1].parts and not session.messages[1].media
 
 
+def test_what_is_cleared_in_the_middle_of_a_reply_stays_cleared(
+    page: ChatPage, session: Session
+) -> None:
+    typed = {"text": "Hello", "files": []}
+    for chat, *_ in page.send(typed, session, *settings(choice=ALWAYS, steps=40)):
+        if any("step 2 of" in piece.get("text", "") for piece in chat and chat[-1]["content"]):
+            page.clear(session)
+    assert session.messages == [] and chat == []
+
+
 def test_undo_takes_a_question_back_into_the_box_and_retry_answers_it_anew(
     page: ChatPage, session: Session
 ) -> None:

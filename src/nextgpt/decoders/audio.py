@@ -10,7 +10,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from nextgpt.decoders.base import Decoder, OnStep, StepCounter
+from nextgpt.decoders.base import Decoder
+from nextgpt.decoders.steps import OnStep, StepCounter
 from nextgpt.media import Audio, Medium
 from nextgpt.modality import Modality
 

@@ -7,7 +7,7 @@ import importlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,10 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from nextgpt.decoders.steps import OnStep, denoised
 from nextgpt.media import Medium
 from nextgpt.modality import Modality
 from nextgpt.sources import resolve
-
-OnStep = Callable[[int, int, Tensor], None]
-"""Called after each denoising step with steps done, steps in all and the latents; the last call has
-the first two equal. The latents are what the noise was taken to hide, where the scheduler is one of
-DDIM, and noisy otherwise. An exception raised in it ends the decoding and reaches the caller."""
 
 _STRICT_COMPONENTS = ("tokenizer", "text_encoder", "unet", "vae", "vocoder")
 
@@ -211,7 +207,7 @@ class Decoder:
                 self._unconditional = self.encode_text([""])
             return self._generate(
                 pipeline,
-                on_step and _denoised(on_step, pipeline.scheduler),
+                on_step and denoised(on_step, pipeline.scheduler),
                 prompt_embeds=self._prompt_embeds(conditioning),
                 negative_prompt_embeds=self._prompt_embeds(
                     self._unconditional.expand_as(conditioning)
@@ -307,49 +303,6 @@ class Decoder:
                     component = component.to(self.device).eval().requires_grad_(False)
             self._components[name] = component
         return self._components[name]
-
-
-def _denoised(on_step: OnStep, scheduler: Any) -> OnStep:
-    """Hand latents on without their noise, by what a DDIM step does (arXiv:2010.02502, eq. 12).
-
-    Both ends of a deterministic step, ``a x + s e`` with known ``a`` and ``s``, hold the same
-    estimates of the medium ``x`` and the noise ``e``.
-    """
-    from diffusers import DDIMScheduler
-
-    before: Tensor | None = None
-
-    def told(step: int, total: int, latents: Tensor) -> None:
-        nonlocal before
-        clean, start, before = latents, before, latents
-        if start is not None and isinstance(scheduler, DDIMScheduler):
-            time = int(scheduler.timesteps[step - 1])
-            later = time - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-            kept = scheduler.alphas_cumprod
-            kept_before = kept[time]
-            kept_after = kept[later] if later >= 0 else scheduler.final_alpha_cumprod
-            a, s = kept_before.sqrt(), (1 - kept_before).sqrt()
-            b, r = kept_after.sqrt(), (1 - kept_after).sqrt()
-            clean = (r * start - s * latents) / (r * a - s * b)
-        on_step(step, total, clean)
-
-    return told
-
-
-class StepCounter:
-    """Adapts an `OnStep` to the old ``callback`` argument, called once a step."""
-
-    def __init__(self, on_step: OnStep, num_inference_steps: int) -> None:
-        self.on_step = on_step
-        self.total = num_inference_steps
-        self.done = 0
-
-    def __call__(self, _step: int, _timestep: Any, latents: Tensor) -> None:
-        """Report one more step."""
-        # NOTE: counts calls, because the step index that diffusers passes starts at 0 or at 1,
-        # depending on the scheduler.
-        self.done += 1
-        self.on_step(self.done, self.total, latents)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

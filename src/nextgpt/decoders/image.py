@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from nextgpt.decoders.base import Decoder, OnStep
+from nextgpt.decoders.base import Decoder
+from nextgpt.decoders.steps import OnStep
 from nextgpt.media import Image, Medium
 from nextgpt.modality import Modality
 

@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 from torch import Tensor
 
-from nextgpt.decoders.base import Decoder, OnStep, StepCounter
+from nextgpt.decoders.base import Decoder
+from nextgpt.decoders.steps import OnStep, StepCounter
 from nextgpt.media import Medium, Video
 from nextgpt.modality import Modality
 

@@ -32,6 +32,8 @@ EXAMPLES = (
 FREE, ALWAYS, NEVER = "if asked", "always", "never"
 PREVIEW_EVERY = 4
 MAX_UPLOAD = "500mb"
+KEPT_S = (3600, 24 * 3600)
+"""How often gradio looks for files that nobody needs any more, and their age."""
 PLACEHOLDER = "Ask for text, pictures, sounds and videos; drop files to talk about them."
 
 CSS = """
@@ -56,7 +58,9 @@ class ChatPage:
         """
         self.engine = engine
         self.decoders = engine.model.model.decoders
-        with gr.Blocks(title="nextgpt", fill_height=True, analytics_enabled=False) as self.blocks:
+        with gr.Blocks(
+            title="nextgpt", fill_height=True, analytics_enabled=False, delete_cache=KEPT_S
+        ) as self.blocks:
             self.session = gr.State(Session(resume))
             gr.Markdown("# nextgpt")
             self.chat = gr.Chatbot(
@@ -181,7 +185,7 @@ class ChatPage:
     def answer(self, session: Session, settings: tuple[Any, ...]) -> Iterator[Any]:
         """Answer the last message; a question that cannot be answered goes back into the box."""
         session.stopped.clear()
-        started = time.perf_counter()
+        started, question = time.perf_counter(), session.messages[-1]
         view, before = ReplyView(session.folder), session.shown()
         yield self.busy(before, view, first=True)
         try:
@@ -194,11 +198,14 @@ class ChatPage:
                     yield self.busy(before, view)
         except Exception as error:
             logger.debug("in the web chat", exc_info=True)
-            [question] = session.cut(len(session.messages) - 1)
+            session.take_back(question)
             yield self._refused(session, error, _as_typed(question))
             return
+        if question is not session.last:  # the user has cleared the conversation meanwhile
+            yield self.still(session)
+            return
         if not view.message.parts:
-            [question] = session.cut(len(session.messages) - 1)
+            session.take_back(question)
             yield self.still(session, _as_typed(question))
             return
         stopped = ", stopped" if session.stopped.is_set() else ""

@@ -50,6 +50,16 @@ class Session:
         self.notes = {number: note for number, note in self.notes.items() if number < length}
         return taken
 
+    @property
+    def last(self) -> Message | None:
+        """The last message, if there is one."""
+        return self.messages[-1] if self.messages else None
+
+    def take_back(self, question: Message) -> None:
+        """Take back a question, if it is still the last message."""
+        if question is self.last:
+            self.cut(len(self.messages) - 1)
+
     def shown(self) -> list[Shown]:
         """Show the conversation."""
         for number in range(len(self._shown), len(self.messages)):
