@@ -9,8 +9,8 @@ from torch import Tensor
 
 OnStep = Callable[[int, int, Tensor], None]
 """Called after each denoising step with steps done, steps in all and the latents; the last call has
-the first two equal. The latents are what the noise was taken to hide, where the scheduler is a
-DDIM one, and noisy otherwise. An exception raised in it ends the decoding and reaches the caller."""
+the first two equal. Latents of a DDIM scheduler come without their noise. An exception raised in it
+ends the decoding and reaches the caller."""
 
 
 def denoised(on_step: OnStep, scheduler: Any) -> OnStep:
