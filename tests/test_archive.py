@@ -56,7 +56,7 @@ def test_no_file_leaves_the_folder(tmp_path: Path, name: str) -> None:
     path = zipped(tmp_path / "bad.zip", content)
     with pytest.raises(ValueError, match="is no file name"):
         open_saved(path, tmp_path / "inner" / "opened")
-    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} <= {"bad.zip", "conversation.json"}
+    assert [p.name for p in tmp_path.rglob("*")] == ["bad.zip"], "nothing is half unpacked"
 
 
 def test_archives_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +81,21 @@ def test_what_is_no_saved_conversation_is_named(tmp_path: Path) -> None:
     torn.write_bytes(pack(talk(), tmp_path / "talk.zip").read_bytes()[:-200])
     with pytest.raises(ValueError, match="torn.zip"):
         open_saved(torn, tmp_path / "opened")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(6, b"\x01"), (8, b"\x63")],
+    ids=["encrypted", "packed in a way nobody knows"],
+)
+def test_an_archive_that_cannot_be_unpacked_is_named(
+    tmp_path: Path, place: int, value: bytes
+) -> None:
+    path = zipped(tmp_path / "odd.zip", {"conversation.json": json.dumps({"messages": []})})
+    data = bytearray(path.read_bytes())
+    # The same field stands in the file's own header and in the table at the end.
+    for start in (0, data.index(b"PK\x01\x02") + 2):
+        data[start + place : start + place + 1] = value
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match="odd.zip: cannot be unpacked"):
+        open_saved(path, tmp_path / "opened")

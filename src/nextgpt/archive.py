@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -46,7 +47,8 @@ def open_saved(path: Path, folder: Path) -> Conversation:
     try:
         with zipfile.ZipFile(path) as archive:
             _unpack(archive, path, folder)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
+        # RuntimeError: encrypted, or packed in a way that is not known here.
         raise ValueError(f"{path}: cannot be unpacked ({error}); save it anew") from error
     return Conversation.from_json(folder / CONVERSATION)
 
@@ -60,9 +62,10 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
     size = sum(member.file_size for member in members)
     if size > MAX_BYTES:
         raise ValueError(f"{path}: holds {size:,} bytes unpacked, more than {MAX_BYTES:,}")
+    for name in archive.namelist():
+        if PurePosixPath(name).name != name or "\\" in name:
+            raise ValueError(f"{path}: {name!r} is no file name without a folder")
     folder.mkdir(parents=True, exist_ok=True)
     for member in members:
-        if PurePosixPath(member.filename).name != member.filename or "\\" in member.filename:
-            raise ValueError(f"{path}: {member.filename!r} is no file name without a folder")
         # NOTE: zipfile reads no more of a member than its header says.
         archive.extract(member, folder)

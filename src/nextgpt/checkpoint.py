@@ -47,8 +47,9 @@ def card(directory: Path) -> str:
     """Read what a checkpoint says of itself, Markdown; nothing where it says nothing."""
     path = Path(directory) / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    front, _, rest = text.removeprefix("---\n").partition("\n---\n")
-    return rest.strip() if text.startswith("---\n") else text.strip()
+    if text.startswith("---\n"):
+        text = text.partition("\n---\n")[2]
+    return text.strip()
 
 
 def with_sources(config: Any, change: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import PIL.Image
 
 from nextgpt.media import Medium
-from nextgpt.messages import Message
+from nextgpt.messages import Message, Part
 from nextgpt.modality import Modality
 
 
@@ -56,3 +56,34 @@ class Done:
 
 
 Event = TextDelta | MediaStarted | MediaProgress | MediaFinished | Done
+
+
+@dataclass
+class PartialReply:
+    """A reply while it comes, put together from its events."""
+
+    parts: list[Part | MediaStarted | MediaProgress] = field(default_factory=list)
+    """Text and media; in the place of a medium under way, what was heard of it last."""
+    places: list[int] = field(default_factory=list)
+    """Where medium ``i`` stands."""
+
+    def take(self, event: Event) -> None:
+        """Note what happened."""
+        match event:
+            case TextDelta(text):
+                if self.parts and isinstance(self.parts[-1], str):
+                    self.parts[-1] += text
+                else:
+                    self.parts.append(text)
+            case MediaStarted():
+                self.places.append(len(self.parts))
+                self.parts.append(event)
+            case MediaProgress(index):
+                self.parts[self.places[index]] = event
+            case MediaFinished(index, part):
+                self.parts[self.places[index]] = part
+
+    @property
+    def message(self) -> Message:
+        """What is there by now, without what has not been finished."""
+        return Message("assistant", [p for p in self.parts if isinstance(p, Part)])

@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 import torch
 
 from nextgpt import checkpoint
-from nextgpt.events import Done, Event, MediaFinished, MediaStarted, TextDelta
+from nextgpt.events import Done, Event, MediaStarted, PartialReply, TextDelta
 from nextgpt.media import Medium
 from nextgpt.memory import Memory
 from nextgpt.messages import Conversation, Message, Part
@@ -119,8 +119,7 @@ class NextGPT:
         """
         started = time.perf_counter()
         timings: dict[str, float] = {}
-        parts: list[Part | None] = []
-        places: list[int] = []
+        reply = PartialReply()
         rendering = Rendering(
             self.model.decoders,
             sampling.get("seed", 0),
@@ -132,27 +131,24 @@ class NextGPT:
             while True:
                 _, new = next(writing, (0, None))
                 timings.setdefault("first_token_s", time.perf_counter() - started)
-                if new is None:
-                    timings.setdefault("text_s", time.perf_counter() - started)
-                elif isinstance(new, str):
-                    if parts and isinstance(parts[-1], str):
-                        parts[-1] += new
-                    else:
-                        parts.append(new)
-                    yield TextDelta(new)
+                written: Event | None = None
+                if isinstance(new, str):
+                    written = TextDelta(new)
+                elif new is not None:
+                    written = MediaStarted(rendering.ask(new), new.modality)
                 else:
-                    places.append(len(parts))
-                    parts.append(None)
-                    yield MediaStarted(rendering.ask(new), new.modality)
-                event = rendering.step()
-                if isinstance(event, MediaFinished):
-                    parts[places[event.index]] = event.part
-                if event is not None:
-                    yield event
-                elif new is None:
+                    timings.setdefault("text_s", time.perf_counter() - started)
+                if written is not None:
+                    reply.take(written)
+                    yield written
+                rendered = rendering.step()
+                if rendered is not None:
+                    reply.take(rendered)
+                    yield rendered
+                elif written is None:
                     break
         timings["total_s"] = time.perf_counter() - started
-        yield Done(Message("assistant", [part for part in parts if part is not None]), timings)
+        yield Done(reply.message, timings)
 
     def write(
         self,

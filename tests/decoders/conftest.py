@@ -1,5 +1,6 @@
 """Three tiny decoders, built once and shared by the tests that do not change them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,9 @@ def decoder(decoders: dict[str, Decoder], name: str) -> Decoder:
 def directory(directories: dict[str, Path], name: str) -> Path:
     """The directory of each modality in turn; never written to."""
     return directories[name]
+
+
+@pytest.fixture
+def own_directory(directory: Path, tmp_path: Path) -> Path:
+    """A copy of the directory that the test may change."""
+    return Path(shutil.copytree(directory, tmp_path / "own"))

@@ -1,6 +1,5 @@
 """What holds for every decoder."""
 
-import json
 import logging
 import pickle
 import shutil
@@ -15,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from decoding import decode_one, edit_json, seeded, values
 from safetensors.torch import load_file, save_file
 
 from nextgpt.decoders import AudioDecoder, Decoder, ImageDecoder, VideoDecoder
-from nextgpt.media import Image, Medium, Video
 
 CAPTIONS = ["a dog on a blue background", "the sound of a violin", ""]
 # Measured worst case of batch against one by one, 60 media of each kind at 2 and 8 steps on CPU:
@@ -26,43 +25,11 @@ CAPTIONS = ["a dog on a blue background", "the sound of a violin", ""]
 BATCH_TOLERANCE = {"image": 1.01 / 255, "video": 1.01 / 255, "audio": 1e-5}
 
 
-def seeded(*seeds: int) -> list[torch.Generator]:
-    """One generator for each seed."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def values(medium: Medium) -> np.ndarray:
-    """The samples of a medium as floats: 0..1, or -1..1 for sound."""
-    if isinstance(medium, Image):
-        return np.asarray(medium.pil, np.float32) / 255
-    if isinstance(medium, Video):
-        return medium.frames(medium.num_frames).astype(np.float32) / 255
-    return medium.waveform
-
-
-def decode_one(decoder: Decoder, caption: str, seed: int, **options: Any) -> np.ndarray:
-    """The medium of one caption and seed, as values."""
-    return values(decoder.decode(decoder.encode_text([caption]), seeded(seed), **options)[0])
-
-
 def reference_pipeline(directory: Path) -> Any:
     """The pipeline as diffusers loads it, without nextgpt."""
     pipeline = diffusers.DiffusionPipeline.from_pretrained(directory)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    """Set keys of a JSON file; None removes one."""
-    content = json.loads(path.read_text()) | changes
-    kept = {key: value for key, value in content.items() if value is not None}
-    path.write_text(json.dumps(kept))
-
-
-@pytest.fixture
-def own_directory(directory: Path, tmp_path: Path) -> Path:
-    """A copy of the directory that the test may change."""
-    return Path(shutil.copytree(directory, tmp_path / "own"))
 
 
 def test_conditioning_shape_needs_no_weights(own_directory: Path, decoder: Decoder) -> None:
@@ -176,78 +143,6 @@ def test_media_come_without_caption_and_seed(decoder: Decoder) -> None:
     assert medium.modality == decoder.modality
     assert medium.caption is None
     assert medium.seed is None
-
-
-@pytest.mark.parametrize("scheduler", ["PNDM", "HeunDiscrete"])
-def test_on_step_counts_up_to_its_total(
-    own_directory: Path, decoder: Decoder, scheduler: str
-) -> None:
-    edit_json(own_directory / "model_index.json", scheduler=["diffusers", f"{scheduler}Scheduler"])
-    edit_json(own_directory / "scheduler" / "scheduler_config.json", rescale_betas_zero_snr=False)
-    steps: list[tuple[int, int]] = []
-    own = type(decoder)(str(own_directory), num_inference_steps=5)
-    own.decode(
-        own.encode_text(["a dog"]),
-        seeded(0),
-        on_step=lambda step, total, _: steps.append((step, total)),
-    )
-    total = steps[-1][1]
-    assert total >= 5
-    assert steps == [(step, total) for step in range(1, total + 1)]
-
-
-def test_the_last_preview_is_the_medium_as_a_picture_and_earlier_ones_are_not(
-    decoder: Decoder,
-) -> None:
-    seen = []
-    (medium,) = decoder.decode(
-        decoder.encode_text(["a dog"]),
-        seeded(3),
-        on_step=lambda *step: seen.append(np.asarray(decoder.preview(step[2]), dtype=float)),
-    )
-    assert not np.array_equal(seen[0], seen[-1])
-    if isinstance(medium, Image):
-        assert np.abs(seen[-1] - np.asarray(medium.pil)).max() <= 1
-    elif isinstance(medium, Video):
-        middle = medium.frames(medium.num_frames)[medium.num_frames // 2]
-        assert np.abs(seen[-1] - middle).max() <= 1
-    else:
-        assert seen[-1].ndim == 2 and np.ptp(seen[-1]) == 255, "a grey spectrogram"
-
-
-def test_previews_show_what_the_noise_was_taken_to_hide(
-    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    estimates, seen = [], []
-    step_of = diffusers.DDIMScheduler.step
-
-    def noted(*arguments: Any, **options: Any) -> Any:
-        result = step_of(*arguments, **(options | {"return_dict": True}))
-        estimates.append(result.pred_original_sample)
-        return result if options.get("return_dict", True) else (result.prev_sample,)
-
-    monkeypatch.setattr(diffusers.DDIMScheduler, "step", noted)
-    caption = decoder.encode_text(["a dog"])
-    decoder.decode(
-        caption, seeded(3), num_inference_steps=4, on_step=lambda *step: seen.append(step[2])
-    )
-    assert len(seen) == len(estimates) == 4
-    for found, estimate in zip(seen[1:], estimates[1:], strict=True):
-        # The video pipeline takes frames one by one.
-        frames = found.transpose(1, 2).flatten(0, 1) if found.ndim == 5 else found
-        torch.testing.assert_close(frames, estimate, rtol=1e-3, atol=1e-3)
-
-
-def test_an_error_in_on_step_ends_the_decoding_and_leaves_the_decoder_usable(
-    decoder: Decoder,
-) -> None:
-    def cancel(step: int, total: int, _latents: torch.Tensor) -> None:
-        raise InterruptedError(f"{step}/{total}")
-
-    before = decode_one(decoder, "a dog", seed=7)
-    with pytest.raises(InterruptedError, match="1/2"):
-        decode_one(decoder, "a dog", seed=7, on_step=cancel)
-    np.testing.assert_array_equal(decode_one(decoder, "a dog", seed=7), before)
 
 
 def test_threads_do_not_disturb_each_other(own_directory: Path, decoder: Decoder) -> None:

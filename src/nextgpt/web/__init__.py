@@ -1,5 +1,5 @@
 """The chat in the browser."""
 
-from nextgpt.web.page import build_page, serve
+from nextgpt.web.page import serve
 
-__all__ = ["build_page", "serve"]
+__all__ = ["serve"]

@@ -227,9 +227,8 @@ class ChatPage:
 
     def retry(self, session: Session, *settings: Any) -> Iterator[Any]:
         """Answer the last question anew; with an empty seed field, from another seed."""
-        while session.messages and session.messages[-1].role == "assistant":
-            session.cut(len(session.messages) - 1)
-        if session.messages:
+        if (asked := session.last_question) is not None:
+            session.cut(asked + 1)
             yield from self.answer(session, settings)
 
     def edit(self, edited: gr.EditData, session: Session, *settings: Any) -> Iterator[Any]:
@@ -246,9 +245,9 @@ class ChatPage:
 
     def undo(self, session: Session) -> tuple[Any, ...]:
         """Take back the last question and its reply; the question goes back into the box."""
-        asked = [n for n, message in enumerate(session.messages) if message.role == "user"]
-        taken = session.cut(asked[-1]) if asked else []
-        return self.still(session, _as_typed(taken[0]) if taken else None)
+        if (asked := session.last_question) is None:
+            return self.still(session)
+        return self.still(session, _as_typed(session.cut(asked)[0]))
 
     def clear(self, session: Session) -> tuple[Any, ...]:
         """Start anew."""
@@ -284,18 +283,12 @@ def _as_typed(message: Message) -> dict[str, Any]:
     return {"text": message.text, "files": [str(m.path) for m in message.media if m.path]}
 
 
-def build_page(engine: Engine, card: str = "", resume: Conversation | None = None) -> gr.Blocks:
-    """Build the page of a chat; see ``ChatPage``."""
-    return ChatPage(engine, card, resume).blocks
-
-
 def serve(
     engine: Engine,
     card: str = "",
     resume: Conversation | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
-    **options: Any,
 ) -> None:
     """Serve the page until the process is stopped.
 
@@ -305,17 +298,15 @@ def serve(
         resume: What every new session starts with.
         host: Address to listen at; 0.0.0.0 lets other machines in.
         port: Its port; the first free one from 7860 on by default.
-        options: Further ones of ``gradio.Blocks.launch``.
     """
     theme = gr.themes.Soft(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
-    build_page(engine, card, resume).queue().launch(
+    ChatPage(engine, card, resume).blocks.queue().launch(
         server_name=host,
         server_port=port,
         css=CSS,
         theme=theme,
         max_file_size=MAX_UPLOAD,
         footer_links=[],
-        **options,
     )

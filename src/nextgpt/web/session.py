@@ -55,6 +55,12 @@ class Session:
         """The last message, if there is one."""
         return self.messages[-1] if self.messages else None
 
+    @property
+    def last_question(self) -> int | None:
+        """Number of the user's last message, if there is one."""
+        asked = [n for n, message in enumerate(self.messages) if message.role == "user"]
+        return asked[-1] if asked else None
+
     def take_back(self, question: Message) -> None:
         """Take back a question, if it is still the last message."""
         if question is self.last:

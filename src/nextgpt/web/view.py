@@ -6,14 +6,13 @@ import base64
 import html
 import io
 import mimetypes
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 
-from nextgpt.events import Event, MediaFinished, MediaProgress, MediaStarted, TextDelta
-from nextgpt.media import Audio, Image, Medium
+from nextgpt.events import Event, MediaFinished, MediaProgress, MediaStarted, PartialReply
+from nextgpt.media import Audio, Image
 from nextgpt.media.stills import still
 from nextgpt.messages import Message, Part
 from nextgpt.modality import MODALITIES, Modality
@@ -34,35 +33,29 @@ def shown_message(message: Message, folder: Path, note: str = "") -> Shown:
         folder: Receives the media that are no files yet.
         note: Small print behind it.
     """
-    content: list[Shown] = []
-    caption = ""
-    for part in message.parts:
-        if isinstance(part, str):
-            content.append(_text(part))
-            caption = part
-        else:
-            content += shown_medium(part, folder, caption)
+    content = [piece for part in message.parts for piece in shown_part(part, folder)]
     if note:
         content.append(_text(f"<small>{html.escape(note)}</small>"))
     return {"role": message.role, "content": content}
 
 
-def shown_medium(medium: Medium, folder: Path, caption: str) -> list[Shown]:
-    """Show a medium: a picture or a video as it is, a sound as a player and its spectrogram."""
-    name = NAMES[medium.modality]
-    path = medium.path
+def shown_part(part: Part, folder: Path) -> list[Shown]:
+    """Show text, a picture or a video as it is, a sound as a player and its spectrogram."""
+    if isinstance(part, str):
+        return [_text(part)]
+    path = part.path
     if path is None:
-        stem = medium.content_hash()[:24]
-        path = folder / f"{name}-{stem}{MODALITIES[medium.modality].file_suffix}"
+        name = f"{NAMES[part.modality]}-{part.content_hash()[:24]}"
+        path = folder / f"{name}{MODALITIES[part.modality].file_suffix}"
         if not path.exists():
-            medium.save(path)
-    shown = [_file(path, f"{name}: {caption.strip()}")]
-    if isinstance(medium, Audio):
-        drawn = folder / f"spectrogram-{medium.content_hash()[:24]}.png"
+            part.save(path)
+    shown = [_file(path)]
+    if isinstance(part, Audio):
+        drawn = folder / f"spectrogram-{part.content_hash()[:24]}.png"
         if not drawn.exists():
-            picture = still(medium, SPECTROGRAM_PX)
+            picture = still(part, SPECTROGRAM_PX)
             picture.resize((picture.width * 2, picture.height)).save(drawn)
-        shown.append(_file(drawn, "spectrogram of the sound above"))
+        shown.append(_file(drawn))
     return shown
 
 
@@ -70,57 +63,42 @@ def _text(text: str) -> Shown:
     return {"type": "text", "text": text}
 
 
-def _file(path: Path, alternative: str) -> Shown:
+def _file(path: Path) -> Shown:
     # Without its type, gradio offers a file instead of showing it.
-    file = {"path": str(path), "mime_type": mimetypes.guess_type(path)[0]}
-    return {"type": "file", "file": file, "alt_text": alternative}
+    return {
+        "type": "file",
+        "file": {"path": str(path), "mime_type": mimetypes.guess_type(path)[0]},
+    }
 
 
-@dataclass
-class ReplyView:
-    """A reply while it comes."""
+class ReplyView(PartialReply):
+    """A reply while it comes, shown."""
 
-    folder: Path
-    """Receives its media."""
-    parts: list[Part | MediaStarted | MediaProgress] = field(default_factory=list)
-    """Text and media; in the place of a medium under way, what was heard of it last."""
-    places: list[int] = field(default_factory=list)
-    preview: PIL.Image.Image | None = None
-    """The last one, of the medium that renders."""
+    def __init__(self, folder: Path) -> None:
+        """Start with nothing.
+
+        Args:
+            folder: Receives the media.
+        """
+        super().__init__()
+        self.folder = folder
+        self.preview: PIL.Image.Image | None = None
+        """The last one, of the medium that renders."""
 
     def take(self, event: Event) -> None:
         """Note what happened."""
-        match event:
-            case TextDelta(text):
-                if self.parts and isinstance(self.parts[-1], str):
-                    self.parts[-1] += text
-                else:
-                    self.parts.append(text)
-            case MediaStarted():
-                self.places.append(len(self.parts))
-                self.parts.append(event)
-            case MediaProgress(index, _, _, preview):
-                self.parts[self.places[index]] = event
-                self.preview = preview or self.preview
-            case MediaFinished(index, part):
-                self.parts[self.places[index]] = part
-                self.preview = None
-
-    @property
-    def message(self) -> Message:
-        """What is there by now, without what has not been finished."""
-        return Message("assistant", [p for p in self.parts if isinstance(p, str | Medium)])
+        super().take(event)
+        if isinstance(event, MediaProgress):
+            self.preview = event.preview or self.preview
+        elif isinstance(event, MediaFinished):
+            self.preview = None
 
     def shown(self) -> Shown:
         """Show it as it is now."""
         content: list[Shown] = []
-        caption = ""
         for place, part in enumerate(self.parts):
-            if isinstance(part, str):
-                content.append(_text(part))
-                caption = part
-            elif isinstance(part, Medium):
-                content += shown_medium(part, self.folder, caption)
+            if isinstance(part, Part):
+                content += shown_part(part, self.folder)
             else:
                 content.append(_text(self._placeholder(self.places.index(place), part)))
         return {"role": "assistant", "content": content or [_text("…")]}
