@@ -57,7 +57,7 @@ world: $(READY)
 	@$(PYTHON) -m nextgpt.cli world build $(ARGS)
 
 # Every part, then every stage of the chain; what has ended is not done again while its folder in runs/ is there.
-PARTS := encoder encoder_audio encoder_video image_text_encoder image_autoencoder image video \
+PARTS := image_text_encoder image_autoencoder image encoder encoder_audio encoder_video video \
 	audio_text_encoder audio_autoencoder vocoder audio
 STAGES := encode_align decode_align instruct decode_refine
 FIT = $(PYTHON) -m nextgpt.cli fit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from quiet_trainer import quiet_trainer
 from tiny_encoder import CONFIG, tiny_encoder
 
 from nextgpt.data.manifest import Item, write_manifest
+from nextgpt.decoders import ImageDecoder
 from nextgpt.encoders import MicroBindEncoder
 from nextgpt.media import Image
 from nextgpt.modality import Modality
@@ -23,6 +25,9 @@ from nextgpt.training.parts.picture_binding import (
     distort,
 )
 from nextgpt.world.scenes import COLOURS, Scene, describe
+
+if TYPE_CHECKING:
+    from conftest import TinyParts
 
 ARTISTS = ("noto", "twemoji")
 
@@ -114,6 +119,44 @@ def test_a_part_can_be_gone_on_from(data: PictureBindingData, tmp_path: Path) ->
     first = MicroBindEncoder(str(tmp_path / "first"), data.trunk_source).image.head
     for name, value in recipe.network.state_dict().items():
         assert torch.equal(value, first.state_dict()[name])
+
+
+def test_a_part_gone_on_from_keeps_its_other_sides(
+    data: PictureBindingData, tmp_path: Path
+) -> None:
+    earlier = MicroBindEncoder(str(tiny_encoder(tmp_path / "random")[0]), data.trunk_source)
+    sizes = {"hidden_dim": 32, "gate_rank": 4, "num_classes_averaged": 3}
+    earlier.save_pretrained(tmp_path / "earlier")
+    recipe = PictureBindingRecipe(tmp_path / "encoder", tmp_path / "earlier", **sizes)
+    fit(recipe, data, tmp_path, max_steps=2)
+    part = MicroBindEncoder(str(tmp_path / "encoder"), data.trunk_source)
+    assert part.modalities == earlier.modalities
+    for name, side in part.sides.items():
+        same = [
+            torch.equal(value, earlier.sides[name].state_dict()[key])
+            for key, value in side.state_dict().items()
+        ]
+        assert all(same) == (name != "image")
+
+
+def test_own_drawings_join_the_worlds(
+    world: Path, data: PictureBindingData, tiny: TinyParts
+) -> None:
+    data = PictureBindingData(
+        world,
+        data.trunk_source,
+        sentences=data.sentences,
+        decoder=ImageDecoder(str(tiny.image), num_inference_steps=1),
+        num_own=20,
+    )
+    chosen = data.choose_items()
+    own = [item for item in chosen["train"] if item.split == "own_train"]
+    assert sorted(item.caption for item in own) == sorted(
+        item.caption for item in chosen["train"] if item.split == "train"
+    )
+    assert all(Image(item.path).check() for item in own)
+    assert {item.split for item in chosen["own_validation"]} == {"own_validation"}
+    assert data.splits == ("train", "validation", "held_out_drawing", "own_validation")
 
 
 def test_training_lowers_the_loss(data: PictureBindingData, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 
 from nextgpt.checkpoint import anchored
+from nextgpt.training.allocator import keep_freed_memory
 from nextgpt.training.stage import Stage
 
 
@@ -130,6 +131,7 @@ def configured(arguments: Sequence[str], command: str | None = None) -> Configur
     Raises:
         ValueError: a configuration or an option is not usable.
     """
+    keep_freed_memory()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).propagate = False  # NOTE: Lightning has handlers of its own.
     files, stage, rest = split_arguments(arguments)

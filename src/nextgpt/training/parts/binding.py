@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from nextgpt.data.manifest import Item, read_manifest
-from nextgpt.encoders.micro_bind import MicroBindEncoder
+from nextgpt.encoders.micro_bind import TRUNK_SOURCE, MicroBindEncoder
 from nextgpt.encoders.towers import Trunk
 from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
@@ -73,6 +73,17 @@ def cached_rows(
     return torch.from_numpy(np.load(path))
 
 
+def part_with(
+    earlier: MicroBindEncoder, name: str, side: dict[str, Any], trunk: str = TRUNK_SOURCE
+) -> MicroBindEncoder:
+    """Copy a part with one side new, of these sizes and untrained; the others are as they were."""
+    modalities = {**earlier.config["modalities"], name: side}
+    part = MicroBindEncoder.from_config(earlier.config | {"modalities": modalities}, trunk)
+    for key in modalities.keys() - {name}:
+        part.sides[key].load_state_dict(earlier.sides[key].state_dict())
+    return part
+
+
 class BindingData(lightning.LightningDataModule, ABC):
     """What a side sees of the world's media, with the sentences they belong to.
 
@@ -83,7 +94,7 @@ class BindingData(lightning.LightningDataModule, ABC):
     modality: ClassVar[Modality]
     attributes: ClassVar[dict[str, list[Any]]]
     """What a vector must tell besides the concept: attribute of the manifest -> its values."""
-    splits: ClassVar[tuple[str, ...]]
+    splits: tuple[str, ...]
     """The first is trained on, the others are validated on."""
 
     def __init__(self, world: Path | None, sentences: str, batch_size: int, seed: int) -> None:
@@ -321,13 +332,8 @@ class AddedSideRecipe(BindingRecipe):
 
     def part(self, embed_dim: int) -> MicroBindEncoder:
         """Put the trained side beside the others of the part, or in the place of an earlier one."""
-        earlier = MicroBindEncoder(str(self.encoder))
         name = str(self.data.modality)
-        sides = {key: side for key, side in earlier.config["modalities"].items() if key != name}
-        config = earlier.config | {"modalities": {**sides, name: self.side_config}}
-        part = MicroBindEncoder.from_config(config)
-        for key in sides:
-            part.sides[key].load_state_dict(earlier.sides[key].state_dict())
+        part = part_with(MicroBindEncoder(str(self.encoder)), name, self.side_config)
         part.sides[name].load_state_dict(self.side_state())
         return part
 

@@ -10,16 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor, nn
 
 from nextgpt.data.manifest import Item
+from nextgpt.data.own_media import OwnMedia
+from nextgpt.decoders import ImageDecoder
 from nextgpt.encoders.heads import BindingHead
 from nextgpt.encoders.micro_bind import TRUNK_SOURCE, MicroBindEncoder
 from nextgpt.encoders.towers import Trunk, pixels
 from nextgpt.modality import Modality
 from nextgpt.sources import resolve
-from nextgpt.training.parts.binding import BindingData, BindingRecipe, cached_rows, name_vectors
+from nextgpt.training.parts.binding import (
+    BindingData,
+    BindingRecipe,
+    cached_rows,
+    name_vectors,
+    part_with,
+)
 from nextgpt.training.parts.text_encoder import MINILM
 from nextgpt.world.scenes import COLOURS, COUNT_WORDS, PLACE_PHRASES
 
@@ -33,7 +41,7 @@ ATTRIBUTES: dict[str, list[Any]] = {
 
 
 def distort(picture: Image.Image, rng: random.Random) -> Image.Image:
-    """Change a drawing as files do on their way: turned, tinted, scaled down, compressed.
+    """Change a drawing as files do on their way: turned, tinted, blurred, scaled, compressed.
 
     Neither the background's name, nor place, size and count change.
     """
@@ -43,6 +51,8 @@ def distort(picture: Image.Image, rng: random.Random) -> Image.Image:
         picture = picture.rotate(angle, Image.Resampling.BICUBIC, fillcolor=background)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
         picture = enhance(picture).enhance(rng.uniform(0.88, 1.12))
+    if rng.random() < 1 / 4:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, picture.width / 64)))
     if rng.random() < 1 / 3:
         side = rng.randint(64, 112)
         picture = picture.resize((side, side), Image.Resampling.BILINEAR)
@@ -68,6 +78,8 @@ class PictureBindingData(BindingData):
         trunk_parameters: dict[str, Any] | None = None,
         sentences: str = MINILM,
         pictures_per_drawing: int = 10,
+        decoder: ImageDecoder | None = None,
+        num_own: int = 0,
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
@@ -81,6 +93,9 @@ class PictureBindingData(BindingData):
             sentences: MiniLM's source.
             pictures_per_drawing: Training pictures taken of each drawing; more take longer to
                 summarise (25 a second on one core).
+            decoder: Draws pictures of the world's captions too: the model sees its own replies in
+                the turns that follow.
+            num_own: Training pictures that it draws.
             batch_size: Pictures a step.
             seed: Seed of the choice of pictures and of their distortions.
         """
@@ -91,6 +106,8 @@ class PictureBindingData(BindingData):
             "parameters": trunk_parameters or {},
         }
         self.pictures_per_drawing = pictures_per_drawing
+        self.decoder = decoder
+        self.num_own = num_own
 
     def setup(self, stage: str) -> None:
         """Load the trunk as well."""
@@ -122,7 +139,18 @@ class PictureBindingData(BindingData):
         by_split["train"] = [
             item for items in by_drawing.values() for item in items[: self.pictures_per_drawing]
         ]
+        if self.decoder is not None:
+            by_split["train"] += self._own("train", self.num_own)
+            by_split["own_validation"] = self._own("validation", self.num_own // 10)
+            self.splits = (*type(self).splits, "own_validation")
         return by_split
+
+    def _own(self, split: str, number: int) -> list[Item]:
+        assert self.decoder is not None, "somebody has to draw them"
+        manifest = self.world / "manifest.jsonl"
+        own = OwnMedia(manifest, split, [self.modality], number, self.seed + 1)
+        own.render({self.modality: self.decoder})
+        return own.items
 
     def inputs(self, split: str, items: list[Item]) -> Tensor:
         """Summarise pictures once: (N, summary_dim) float16."""
@@ -162,7 +190,7 @@ class PictureBindingRecipe(BindingRecipe):
 
         Args:
             output: Directory that receives the part.
-            start_from: Directory of a part of the same sizes whose head to go on from.
+            start_from: Directory of a part of the same sizes to go on from.
             hidden_dim: Width between the head's layers.
             dropout: Share of values the head drops in training.
             gate_rank: Principal directions in which drawings are told from photographs.
@@ -173,7 +201,7 @@ class PictureBindingRecipe(BindingRecipe):
             weight_decay: Weight decay of all weights.
         """
         super().__init__(output, similarity_scale, probe_weight, learning_rate, weight_decay)
-        self.start_from = None if start_from is None else Path(start_from)
+        self.start_from = start_from
         self.side_config = {
             "head": {"hidden_dim": hidden_dim, "dropout": dropout},
             "num_classes_averaged": num_classes_averaged,
@@ -191,19 +219,30 @@ class PictureBindingRecipe(BindingRecipe):
         """Build the head, or take that of an earlier part."""
         head = BindingHead(self.data.trunk.summary_dim, embed_dim, **self.side_config["head"])
         if self.start_from is not None:
-            earlier = MicroBindEncoder(str(self.start_from), self.data.trunk_source)
-            head.load_state_dict(earlier.image.head.state_dict())
+            head.load_state_dict(self._earlier.image.head.state_dict())
         return head
 
+    @property
+    def _earlier(self) -> MicroBindEncoder:
+        return MicroBindEncoder(str(self.start_from), self.data.trunk_source)
+
     def part(self, embed_dim: int) -> MicroBindEncoder:
-        """Assemble a part with this side alone, the gate fitted on the training drawings."""
-        config = {
-            "part": "micro-bind",
-            "embed_dim": embed_dim,
-            "trunk": self.data.trunk_config,
-            "modalities": {"image": self.side_config},
-        }
-        encoder = MicroBindEncoder.from_config(config, self.data.trunk_source)
+        """Assemble the part, the gate fitted on the training drawings.
+
+        It has the other sides of the part gone on from; a side of videos has to be trained again,
+        for it reads pictures by this one.
+        """
+        trunk, side_config = self.data.trunk_source, self.side_config
+        if self.start_from is not None:
+            encoder = part_with(self._earlier, "image", side_config, trunk)
+        else:
+            config = {
+                "part": "micro-bind",
+                "embed_dim": embed_dim,
+                "trunk": self.data.trunk_config,
+                "modalities": {"image": side_config},
+            }
+            encoder = MicroBindEncoder.from_config(config, trunk)
         side = encoder.image
         side.head.load_state_dict(self.network.state_dict())
         side.class_vectors.copy_(self.data.class_vectors())
