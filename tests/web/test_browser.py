@@ -173,8 +173,11 @@ def opened(browser: Browser, url: str, screenshots: Path, width: int = 1100) -> 
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url)
-            if not request.url.startswith((url, "data:", "blob:")) else None)  # fmt: skip
+    # A request that the page's policy forbids does not come this far.
+    context.route(
+        lambda address: not address.startswith((url, "data:", "blob:")),
+        lambda route: wrong.append(route.request.url) or route.abort(),
+    )
     page.goto(url)
     user = User(page, screenshots)
     sync_api.expect(user.box).to_be_focused()

@@ -44,7 +44,7 @@ CSS = """
 .rendering progress { display: block; width: 16rem; max-width: 100%; }
 .rendering progress { accent-color: var(--color-accent); }
 .rendering img { border-radius: 0.5rem; }
-.message img, .message video { min-width: 8rem; }
+.image-frame img { min-width: 12rem; }
 .example { border: 1px solid var(--border-color-primary); }
 /* It would send the conversation to a public site. */
 button[aria-label="Share"] { display: none; }
