@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,7 @@ def refused(page: ChatPage, session: Session, text: str, *files: Path, **options
     assert [str(Path(file["path"] if isinstance(file, dict) else file).name)
             for file in box.value["files"]] == [file.name for file in files]  # fmt: skip
     [warning] = [str(w.message) for w in said if w.category is UserWarning]
-    return warning
+    return html.unescape(warning)
 
 
 @pytest.mark.parametrize("name", UNUSABLE)

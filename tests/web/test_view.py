@@ -59,12 +59,15 @@ def test_a_reply_shows_its_media_where_they_stand_while_they_come(tmp_path: Path
     steps: list[tuple[Event, list[str]]] = [
         (TextDelta("A "), ["A "]),
         (TextDelta("cat."), ["A cat."]),
-        (MediaStarted(0, Modality.IMAGE), ["A cat.", "picture 1 waits"]),
-        (TextDelta("A tone."), ["A cat.", "picture 1 waits", "A tone."]),
-        (MediaStarted(1, Modality.AUDIO), ["A cat.", "picture 1", "A tone.", "sound 2 waits"]),
-        (MediaProgress(0, 4, 20, preview), ["A cat.", "step 4 of 20", "A tone.", "sound 2"]),
-        (MediaProgress(0, 5, 20), ["A cat.", "data:image/jpeg", "A tone.", "sound 2 waits"]),
-        (MediaFinished(0, PICTURE), ["A cat.", "picture", "A tone.", "sound 2 waits"]),
+        (MediaStarted(0, Modality.IMAGE), ["A cat.", "picture 1: waits"]),
+        (TextDelta("A tone."), ["A cat.", "picture 1: waits", "A tone."]),
+        (MediaStarted(1, Modality.AUDIO), ["A cat.", "picture 1", "A tone.", "sound 2: waits"]),
+        (
+            MediaProgress(0, 4, 20, preview),
+            ["A cat.", "picture 1: step 4", "A tone.", "sound"],
+        ),
+        (MediaProgress(0, 5, 20), ["A cat.", "data:image/jpeg", "A tone.", "sound 2: waits"]),
+        (MediaFinished(0, PICTURE), ["A cat.", "picture", "A tone.", "sound 2: waits"]),
     ]
     for event, expected in steps:
         view.take(event)

@@ -19,7 +19,7 @@ PACKAGES = ("nextgpt", "torch", "transformers", "diffusers", "peft")
 
 def markdown(rows: Sequence[Row]) -> str:
     """Write the table as it stands in the README."""
-    lines = ["| what | measured | wanted | |", "|---|---|---|---|"]
+    lines = ["| what | measured | wanted | verdict |", "|---|---|---|---|"]
     for row in rows:
         name = f"{row.metric} ({row.note})" if row.note else row.metric
         mark = "reached" if row.passed else "**missed**"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import random
 import time
@@ -36,13 +37,23 @@ KEPT_S = (3600, 24 * 3600)
 """How often gradio looks for files that nobody needs any more, and their age."""
 PLACEHOLDER = "Ask for text, pictures, sounds and videos; drop files to talk about them."
 
+MAX_TYPED = 1_000_000
+"""Characters; what is longer becomes an attachment when it is pasted, which no model reads."""
+
 CSS = """
-.rendering progress { width: 100%; max-width: 20rem; height: 0.6rem; }
-.rendering img { border-radius: 0.5rem; opacity: 0.9; }
-.message img, .message video { min-width: 8rem; }
+.rendering progress { display: block; width: 16rem; max-width: 100%; }
+.rendering progress { accent-color: var(--color-accent); }
+.rendering img { border-radius: 0.5rem; }
+.image-frame img { min-width: 12rem; }
+.example { border: 1px solid var(--border-color-primary); }
 /* It would send the conversation to a public site. */
 button[aria-label="Share"] { display: none; }
 """
+HEAD = """
+<meta http-equiv="Content-Security-Policy"
+      content="default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:">
+"""
+"""Nothing that is said, or stands in an opened conversation, makes a browser ask another server."""
 
 
 class ChatPage:
@@ -65,6 +76,7 @@ class ChatPage:
             gr.Markdown("# nextgpt")
             self.chat = gr.Chatbot(
                 label="Conversation",
+                show_label=False,
                 placeholder=PLACEHOLDER,
                 examples=[{"text": text} for text in EXAMPLES],
                 editable="user",
@@ -80,14 +92,16 @@ class ChatPage:
                 file_count="multiple",
                 sources=["upload", "microphone"],
                 autofocus=True,
+                max_plain_text_length=MAX_TYPED,
             )
             with gr.Row():
-                self.save_reply = gr.DownloadButton("Save reply", size="sm", interactive=False)
-                self.save_all = gr.DownloadButton("Save chat", size="sm", interactive=False)
-                self.open = gr.UploadButton("Open a saved chat", size="sm", file_types=[".zip"])
+                narrow: dict[str, Any] = {"size": "sm", "min_width": 80}
+                self.save_reply = gr.DownloadButton("Save reply", interactive=False, **narrow)
+                self.save_all = gr.DownloadButton("Save chat", interactive=False, **narrow)
+                self.open = gr.UploadButton("Open chat", file_types=[".zip"], **narrow)
             self.settings = self._settings()
             if card:
-                with gr.Accordion("About this model, its parts and their licences", open=False):
+                with gr.Accordion("The model, its parts and their licences", open=False):
                     gr.Markdown(card)
             self._connect()
 
@@ -140,16 +154,17 @@ class ChatPage:
         shown = [self.chat, self.box, self.save_reply, self.save_all]
         # Whoever computes waits in one line; the session is changed in place.
         waiting: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+        at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden"}
         talk = [self.session, *self.settings]
         self.box.submit(self.send, [self.box, *talk], shown, **waiting)
         self.chat.example_select(self.example, talk, shown, **waiting)
         self.chat.retry(self.retry, talk, shown, **waiting)
         self.chat.edit(self.edit, talk, shown, **waiting)
-        self.box.stop(self.stop, self.session, None, queue=False)
-        self.chat.undo(self.undo, self.session, shown, queue=False)
-        self.chat.clear(self.clear, self.session, shown, queue=False)
+        self.box.stop(self.stop, self.session, None, **at_once)
+        self.chat.undo(self.undo, self.session, shown, **at_once)
+        self.chat.clear(self.clear, self.session, shown, **at_once)
         self.open.upload(self.open_chat, [self.open, self.session], shown)
-        self.blocks.load(self.still, self.session, shown)
+        self.blocks.load(self.still, self.session, shown, **at_once)
 
     # What is shown.
 
@@ -218,7 +233,8 @@ class ChatPage:
         """Say what is wrong; nothing that was typed is lost."""
         expected = isinstance(error, ValueError | OSError)
         name = "" if expected else f"{type(error).__name__}: "
-        gr.Warning(name + " ".join(str(error).split()), title="That cannot be answered")
+        said = html.escape(name + " ".join(str(error).split()), quote=False)
+        gr.Warning(said, title="That cannot be answered")
         return self.still(session, typed)
 
     def example(self, picked: gr.SelectData, session: Session, *settings: Any) -> Iterator[Any]:
@@ -301,11 +317,16 @@ def serve(
     """
     theme = gr.themes.Soft(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    ).set(  # The theme's own are too pale to be read by everybody.
+        block_title_text_color="*primary_700",
+        block_info_text_color="*neutral_600",
+        body_text_color_subdued="*neutral_600",
     )
     ChatPage(engine, card, resume).blocks.queue().launch(
         server_name=host,
         server_port=port,
         css=CSS,
+        head=HEAD,
         theme=theme,
         max_file_size=MAX_UPLOAD,
         footer_links=[],

@@ -49,13 +49,13 @@ def shown_part(part: Part, folder: Path) -> list[Shown]:
         path = folder / f"{name}{MODALITIES[part.modality].file_suffix}"
         if not path.exists():
             part.save(path)
-    shown = [_file(path)]
+    shown = [_file(path, NAMES[part.modality])]
     if isinstance(part, Audio):
         drawn = folder / f"spectrogram-{part.content_hash()[:24]}.png"
         if not drawn.exists():
             picture = still(part, SPECTROGRAM_PX)
             picture.resize((picture.width * 2, picture.height)).save(drawn)
-        shown.append(_file(drawn))
+        shown.append(_file(drawn, "its spectrogram"))
     return shown
 
 
@@ -63,11 +63,12 @@ def _text(text: str) -> Shown:
     return {"type": "text", "text": text}
 
 
-def _file(path: Path) -> Shown:
+def _file(path: Path, description: str) -> Shown:
     # Without its type, gradio offers a file instead of showing it.
     return {
         "type": "file",
         "file": {"path": str(path), "mime_type": mimetypes.guess_type(path)[0]},
+        "alt_text": description,
     }
 
 
@@ -82,41 +83,46 @@ class ReplyView(PartialReply):
         """
         super().__init__()
         self.folder = folder
+        self.names: list[str] = []
+        """What medium ``i`` is called while it is not there yet."""
         self.preview: PIL.Image.Image | None = None
         """The last one, of the medium that renders."""
 
     def take(self, event: Event) -> None:
         """Note what happened."""
         super().take(event)
-        if isinstance(event, MediaProgress):
-            self.preview = event.preview or self.preview
-        elif isinstance(event, MediaFinished):
-            self.preview = None
+        match event:
+            case MediaStarted(index, modality):
+                self.names.append(f"{NAMES[modality]} {index + 1}")
+            case MediaProgress():
+                self.preview = event.preview or self.preview
+            case MediaFinished():
+                self.preview = None
 
     def shown(self) -> Shown:
         """Show it as it is now."""
         content: list[Shown] = []
-        for place, part in enumerate(self.parts):
+        for part in self.parts:
             if isinstance(part, Part):
                 content += shown_part(part, self.folder)
             else:
-                content.append(_text(self._placeholder(self.places.index(place), part)))
+                content.append(_text(self._placeholder(part)))
         return {"role": "assistant", "content": content or [_text("…")]}
 
-    def _placeholder(self, index: int, state: MediaStarted | MediaProgress) -> str:
-        """Say how far a medium is; markup of our own, without anything that users or models say."""
+    def _placeholder(self, state: MediaStarted | MediaProgress) -> str:
+        """Say how far a medium is; markup of our own, without anything that users or models say.
+
+        NOTE: gradio strips ``aria-`` attributes, so the bar is named by the label around it.
+        """
+        name, picture = self.names[state.index], ""
         if isinstance(state, MediaStarted):
-            name = NAMES[state.modality]
-            return f'<div class="rendering">{name} {index + 1} waits</div>'
-        bar = (
-            f'<progress value="{state.step}" max="{state.total}" '
-            f'aria-label="medium {index + 1}"></progress>'
-        )
-        picture = ""
-        if self.preview is not None:
-            url = _data_url(self.preview)
-            picture = f'<br><img src="{url}" alt="preview of medium {index + 1}">'
-        return f'<div class="rendering">{bar} step {state.step} of {state.total}{picture}</div>'
+            how_far, bar = "waits", '<progress value="0"></progress>'
+        else:
+            how_far = f"step {state.step} of {state.total}"
+            bar = f'<progress value="{state.step}" max="{state.total}"></progress>'
+            if self.preview is not None:
+                picture = f'<img src="{_data_url(self.preview)}" alt="preview of {name}">'
+        return f'<div class="rendering"><label>{name}: {how_far}{bar}</label>{picture}</div>'
 
 
 def _data_url(picture: PIL.Image.Image) -> str:
