@@ -20,6 +20,7 @@ usage: nextgpt COMMAND [options]
   validate    losses on held-out data
   test        measure a model and print the table
   predict     answer a file of requests
+  doctor      what a configuration needs and whether it would run:  nextgpt doctor -c configs/nextgpt-7b.yaml
 
 `nextgpt COMMAND --help` lists the options of one command.
 """
@@ -101,6 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from nextgpt.training.cli import run
 
             return run(arguments)
+        if word == "doctor":
+            from nextgpt.training.doctor import run as doctor
+
+            return doctor(rest)
         if word == "test":
             from nextgpt.evaluation.commands import test
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import logging
 import threading
@@ -17,6 +16,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from nextgpt.architectures import configuration_folder, weightless
+from nextgpt.decoders.components import component_class, without_weights
 from nextgpt.decoders.steps import OnStep, denoised
 from nextgpt.media import Medium
 from nextgpt.modality import Modality
@@ -39,6 +40,8 @@ class Decoder:
         guidance_scale: Classifier-free guidance of a ``decode`` that names none; 1 or less turns
             guidance off and halves the work.
         dtype: Floating point type the weights are held in.
+        expected_shape: What ``conditioning_shape`` must be, where the configuration says it; a
+            pipeline of another shape is refused before its weights are loaded.
     """
 
     modality: ClassVar[Modality]
@@ -51,8 +54,10 @@ class Decoder:
         num_inference_steps: int = 25,
         guidance_scale: float = 4.0,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        expected_shape: tuple[int, int] | None = None,
     ) -> None:
         self.source = source
+        self.expected_shape = expected_shape
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
         self.dtype: torch.dtype = getattr(torch, dtype)
@@ -89,7 +94,20 @@ class Decoder:
         Raises:
             ValueError: the directory does not hold a pipeline of this decoder's class.
         """
-        directory = resolve(self.source)
+        return self._of_its_class(resolve(self.source))
+
+    @cached_property
+    def configuration(self) -> Path:
+        """Directory with the pipeline's configuration files, which may have no weights.
+
+        Raises:
+            ValueError: as ``directory``.
+        """
+        if weightless():
+            return self._of_its_class(configuration_folder(self.source))
+        return self.directory
+
+    def _of_its_class(self, directory: Path) -> Path:
         class_name = _read_json(directory / "model_index.json").get("_class_name")
         if class_name != self.pipeline_class:
             raise ValueError(
@@ -100,17 +118,45 @@ class Decoder:
 
     @cached_property
     def conditioning_shape(self) -> tuple[int, int]:
-        """Conditioning length L and width D_cond, read from the configuration files alone."""
+        """Conditioning length L and width D_cond, read from the configuration files alone.
+
+        Raises:
+            ValueError: the text encoder's width is not the U-Net's, or the shape is not
+                ``expected_shape``; gives both numbers.
+        """
+        length, width = self._text_shape()
+        takes = self._conditioning_width(self._config("unet"))
+        if takes != width:
+            raise ValueError(
+                f"{self.configuration}: the text encoder gives conditioning {width} wide, the "
+                f"U-Net takes {takes}: they belong to different pipelines"
+            )
+        if self.expected_shape not in (None, (length, width)):
+            raise ValueError(
+                f"the {self.modality} decoder of {self.source} takes conditioning of shape "
+                f"{(length, width)}, but expected_shape is {self.expected_shape}: correct one"
+            )
+        return length, width
+
+    def _text_shape(self) -> tuple[int, int]:
+        """Length and width of what the text encoder gives."""
         return self._max_text_length, self._text_encoder_config["hidden_size"]
+
+    def _conditioning_width(self, unet: dict[str, Any]) -> int:
+        """Width that a U-Net of this configuration takes."""
+        return unet["cross_attention_dim"]
+
+    def _config(self, component: str) -> dict[str, Any]:
+        return _read_json(self.configuration / component / "config.json")
 
     @property
     def _text_encoder_config(self) -> dict[str, Any]:
-        return _read_json(self.directory / "text_encoder" / "config.json")
+        return self._config("text_encoder")
 
     @cached_property
     def _max_text_length(self) -> int:
         """Tokens that a caption is padded or cut to."""
-        path = self.directory / "tokenizer" / "tokenizer_config.json"
+        path = self.configuration / "tokenizer" / "tokenizer_config.json"
         length = _read_json(path).get("model_max_length")
         positions = self._text_encoder_config["max_position_embeddings"]
         if not isinstance(length, int) or length > positions:
@@ -278,6 +324,17 @@ class Decoder:
             self._pipeline = pipeline.to(self.device)
         return self._pipeline
 
+    def models_without_weights(self) -> dict[str, torch.nn.Module]:
+        """Build the pipeline's models from their configurations, under ``torch.device("meta")``."""
+        index = _read_json(self.configuration / "model_index.json")
+        folders = {name: self.configuration / name for name in index}
+        with _quiet_loading():
+            return {
+                name: without_weights(component_class(*index[name]), folder)
+                for name, folder in folders.items()
+                if (folder / "config.json").exists()
+            }
+
     def _component(self, name: str) -> Any:
         """Load one component of the pipeline, once.
 
@@ -287,14 +344,13 @@ class Decoder:
         """
         if name not in self._components:
             index = _read_json(self.directory / "model_index.json")
-            library, class_name = index[name]
-            component_class = getattr(importlib.import_module(library), class_name)
+            chosen = component_class(*index[name])
             folder = self.directory / name
             with _quiet_loading():
                 if name == "tokenizer":
-                    component = component_class.from_pretrained(folder)
+                    component = chosen.from_pretrained(folder)
                 else:
-                    component, report = component_class.from_pretrained(
+                    component, report = chosen.from_pretrained(
                         folder, dtype=self.dtype, output_loading_info=True
                     )
                     if report["missing_keys"]:
