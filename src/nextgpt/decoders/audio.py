@@ -45,6 +45,13 @@ class AudioDecoder(Decoder):
         super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape)
         self.duration_s = duration_s
 
+    def latent_shape(self) -> tuple[int, ...]:
+        """(C, frames, mels), fewer of both by the autoencoder's scale."""
+        vocoder, scale = self._config("vocoder"), self._latent_scale
+        frames = self.duration_s * vocoder["sampling_rate"] / math.prod(vocoder["upsample_rates"])
+        channels, *_ = super().latent_shape()
+        return channels, math.ceil(frames / scale), vocoder["model_in_dim"] // scale
+
     def _text_shape(self) -> tuple[int, int]:
         return 1, self._text_encoder_config["projection_dim"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from nextgpt.architectures import configuration_folder, weightless
 from nextgpt.decoders.components import component_class, without_weights
+from nextgpt.decoders.quiet import quiet_loading
 from nextgpt.decoders.steps import OnStep, denoised
 from nextgpt.media import Medium
 from nextgpt.modality import Modality
@@ -87,6 +87,12 @@ class Decoder:
                     component.to(self.device)
         return self
 
+    def unload(self) -> None:
+        """Forget the weights; the next use loads them anew."""
+        with self._lock:
+            self._components.clear()
+            self._pipeline = None
+
     @cached_property
     def directory(self) -> Path:
         """Local diffusers directory; fetched on first use if the source is not local.
@@ -137,6 +143,16 @@ class Decoder:
                 f"{(length, width)}, but expected_shape is {self.expected_shape}: correct one"
             )
         return length, width
+
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape (C, ...) of what the U-Net makes from noise, read from the configuration files."""
+        unet = self._config("unet")
+        return unet["in_channels"], unet["sample_size"], unet["sample_size"]
+
+    @property
+    def _latent_scale(self) -> int:
+        """Pixels along a side of a picture for one of its latents."""
+        return 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
 
     def _text_shape(self) -> tuple[int, int]:
         """Length and width of what the text encoder gives."""
@@ -316,7 +332,7 @@ class Decoder:
             index = _read_json(self.directory / "model_index.json")
             names = [name for name in _STRICT_COMPONENTS if name in index]
             components = {name: self._component(name) for name in names}
-            with _quiet_loading():
+            with quiet_loading():
                 pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
                     self.directory, dtype=self.dtype, **components
                 )
@@ -328,7 +344,7 @@ class Decoder:
         """Build the pipeline's models from their configurations, under ``torch.device("meta")``."""
         index = _read_json(self.configuration / "model_index.json")
         folders = {name: self.configuration / name for name in index}
-        with _quiet_loading():
+        with quiet_loading():
             return {
                 name: without_weights(component_class(*index[name]), folder)
                 for name, folder in folders.items()
@@ -346,7 +362,7 @@ class Decoder:
             index = _read_json(self.directory / "model_index.json")
             chosen = component_class(*index[name])
             folder = self.directory / name
-            with _quiet_loading():
+            with quiet_loading():
                 if name == "tokenizer":
                     component = chosen.from_pretrained(folder)
                 else:
@@ -368,46 +384,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} cannot be read ({error}): a decoder's source must be a diffusers directory"
         ) from error
-
-
-# Said by diffusers of directories that are as they should be.
-_EXPECTED_MESSAGES = (
-    "has been deprecated and will not receive bug fixes",  # the video and audio pipelines
-    "You have disabled the safety checker",
-    "The config attributes {'block_out_channels'",  # AutoencoderTiny, of its own saved config
-    "Expected types for vae",  # AutoencoderTiny in the place of AutoencoderKL
-)
-_TALKATIVE_LOGGERS = (
-    "diffusers.configuration_utils",
-    "diffusers.pipelines.pipeline_utils",
-    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-)
-# Loading changes process-wide settings for its time; one at a time puts them back in order.
-_LOADING = threading.RLock()
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in _EXPECTED_MESSAGES)
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Hold back the libraries' loading bars and the messages known to mean nothing."""
-    import diffusers
-    import transformers
-
-    bars = (diffusers.utils.logging, transformers.utils.logging)
-    with _LOADING:
-        active_bars = [library for library in bars if library.is_progress_bar_enabled()]
-        loggers = [logging.getLogger(name) for name in _TALKATIVE_LOGGERS]
-        for library in active_bars:
-            library.disable_progress_bar()
-        for logger in loggers:
-            logger.addFilter(_is_unexpected)
-        try:
-            yield
-        finally:
-            for library in active_bars:
-                library.enable_progress_bar()
-            for logger in loggers:
-                logger.removeFilter(_is_unexpected)

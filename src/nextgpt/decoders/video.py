@@ -54,6 +54,16 @@ class VideoDecoder(Decoder):
         self.height = height
         self.width = width
 
+    def latent_shape(self) -> tuple[int, ...]:
+        """(C, T, height, width), fewer of the last two by the autoencoder's scale."""
+        channels, *sides = super().latent_shape()
+        pixels = (self.height, self.width)
+        sides = [
+            given // self._latent_scale if given else side
+            for given, side in zip(pixels, sides, strict=True)
+        ]
+        return channels, self.num_frames, *sides
+
     def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
         return super()._seen(autoencoder, latents[:, :, latents.shape[2] // 2])
 

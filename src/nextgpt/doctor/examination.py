@@ -13,6 +13,7 @@ import torch
 from nextgpt import checkpoint, sources
 from nextgpt.architectures import UNKNOWN, Licence, fetched_bytes, licence_of
 from nextgpt.decoders import Decoder
+from nextgpt.doctor.answering import answering_memory
 from nextgpt.doctor.memory import num_bytes, training_memory
 from nextgpt.doctor.report import Part, Report, Seam, StageFacts
 from nextgpt.model import NextGPTModel
@@ -73,6 +74,10 @@ class Examination:
                 if not self.report.parts:
                     self._describe(chain)
                 self.report.stages.append(self._stage(plan, chain))
+        last = self._chain(self.plans[-1].chain)
+        if last is not None:
+            with torch.device("meta"):
+                self.report.placements = list(answering_memory(last))
         return self.report
 
     def _chain(self, config: dict[str, Any]) -> NextGPTModel | None:
@@ -97,7 +102,7 @@ class Examination:
     def _look_for_files(self, plan: StagePlan) -> None:
         for file in plan.files:
             if not file.exists():
-                self.report.trouble(f"{file} is missing: the data of {plan.name} are read from it")
+                self.report.trouble(f"{file} is missing: training data are read from it")
 
     def _look_for(self, source: str) -> None:
         """Say whether a source is here, and if not, whether it can be fetched."""
@@ -135,9 +140,7 @@ class Examination:
             states = torch.empty(1, length, width)
             given = tuple(chain.output_projections[modality].eval()(states, states).shape[1:])
             seams.append(
-                Seam(
-                    f"{modality}: output projection to decoder", given, decoder.conditioning_shape
-                )
+                Seam(f"{modality}: output projection to decoder", given, decoder.conditioning_shape)
             )
         tokenizer = chain.language_model.tokenizer
         if tokenizer is not None and len(tokenizer) > chain.language_model.vocabulary_size:
@@ -187,9 +190,7 @@ class Examination:
             size, in_memory = decoder_size(decoder)
             self._add_part(f"{modality} decoder", decoder.source, size, in_memory, 4 * size)
 
-    def _add_part(
-        self, name: str, source: str, size: int, in_memory: int, stored: int
-    ) -> None:
+    def _add_part(self, name: str, source: str, size: int, in_memory: int, stored: int) -> None:
         here = not source or sources.present(source) is not None
         known = sources.repository(source) is not None
         licence: Licence = licence_of(source) if source else UNKNOWN
@@ -199,9 +200,7 @@ class Examination:
         if licence == UNKNOWN:
             self.report.notes.append(f"the licence of the {name} is unknown: {source}")
         if licence.commercial == "no":
-            self.report.notes.append(
-                f"the {name} is not for commercial use ({licence.name})"
-            )
+            self.report.notes.append(f"the {name} is not for commercial use ({licence.name})")
 
     def _stage(self, plan: StagePlan, chain: NextGPTModel) -> StageFacts:
         chain.set_trainable(plan.trains)

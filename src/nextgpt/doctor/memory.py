@@ -22,8 +22,8 @@ from nextgpt.model import ChainBatch, NextGPTModel
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all tensors made inside of it that are alive, and their peak.
 
-    A tensor counts until its storage goes; one that was there before does not count. Where code asks
-    for a number that there is none of, the answer is yes: masks that are asked about are full.
+    A tensor counts until its storage goes; one that was there before does not count. Where code
+    asks for a number and there is none, the answer is yes: masks that are asked about are full.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ def training_memory(
     trained = [p for p in chain.parameters() if p.requires_grad]
     gradients = sum(p.numel() * (held or p.dtype).itemsize for p in trained)
     with _computing_in(chain, dtype if dtype.itemsize < 4 else None):
-        activations = _step_bytes(chain, trains, batch_size, length)
+        activations = step_bytes(chain, trains, batch_size, length)
     # AdamW keeps two moments of every trained parameter.
     return Memory(num_bytes(chain, held), 2 * gradients, gradients, activations)
 
@@ -156,7 +156,7 @@ def _computing_in(chain: NextGPTModel, dtype: torch.dtype | None) -> Iterator[No
             parameter.data = data
 
 
-def _step_bytes(chain: NextGPTModel, trains: list[str], batch_size: int, length: int) -> int:
+def step_bytes(chain: NextGPTModel, trains: list[str], batch_size: int, length: int) -> int:
     """Bytes at the peak of a forward and backward pass, but for weights and gradients."""
     batch = _batch(chain, trains, batch_size, length)
     chain.train()

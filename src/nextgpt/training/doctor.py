@@ -43,22 +43,36 @@ def run(arguments: Sequence[str]) -> int:
     add("--length", type=int, metavar="TOKENS",
         help="of a conversation, for the memory (default: max_length, the worst case)")  # fmt: skip
     options, flags = parser.parse_known_args(arguments)
-    files = [f"--config={file}" for file in options.config]
-    stages = options.stage or [name for f in options.config for name in stages_of(f)] or [None]
-    plans = [_plan(files, stage, flags, options.length) for stage in dict.fromkeys(stages)]
-    report = Examination(plans).measure()
+    report = Examination(plans_of(options.config, options.stage, flags, options.length)).measure()
     show(report, Console())
     return 1 if report.problems else 0
 
 
-def stages_of(file: Path) -> list[str]:
-    """Return the names of a configuration's stages."""
-    return list(read_config(file).get("stages") or {})
+def plans_of(
+    files: Sequence[Path],
+    stages: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    length: int | None = None,
+) -> list[StagePlan]:
+    """Read the plans of some stages from configuration files.
 
+    Args:
+        files: Later ones win.
+        stages: Of which stages; of all by default.
+        flags: Keys of the configuration as flags, which win.
+        length: Tokens of a conversation, where not ``max_length``.
 
-def _plan(files: list[str], stage: str | None, flags: list[str], length: int | None) -> StagePlan:
-    chosen = [] if stage is None else [f"--stage={stage}"]
-    cli = configured([*files, *chosen, *flags, "--seed_everything=false"], cli_class=ParsedCLI)
-    if not is_stage(cli.config):
-        raise ValueError(f"{files[0].partition('=')[2]} trains a part, the doctor examines chains")
-    return plan_of(stage or "run", cli.config, cli.data(), length)
+    Raises:
+        ValueError: a configuration is not usable, or not that of a chain.
+    """
+    options = [f"--config={file}" for file in files]
+    known = dict.fromkeys(name for file in files for name in read_config(file).get("stages") or {})
+    plans = []
+    for stage in list(stages or known) or [None]:
+        chosen = [] if stage is None else [f"--stage={stage}"]
+        arguments = [*options, *chosen, *flags, "--seed_everything=false"]
+        cli = configured(arguments, cli_class=ParsedCLI)
+        if not is_stage(cli.config):
+            raise ValueError(f"{files[0]} trains a part; the doctor examines chains")
+        plans.append(plan_of(stage or "run", cli.config, cli.data(), length))
+    return plans
