@@ -2,8 +2,8 @@
 
 Every folder here is a repository of the Hugging Face hub (``owner/name``) or a package
 (``pypi/name``) reduced to the sizes in its configuration files, so that a chain can be built and
-checked before anything is fetched. A part that is built under ``torch.device("meta")`` has these shapes and no
-weights.
+checked before anything is fetched. A part that is built under ``torch.device("meta")`` has these
+shapes and no weights.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -24,29 +24,39 @@ CHOICES: tuple[tuple[str, Collection[str], int | None], ...] = (
 )
 """Precision, what is offloaded, decoders kept loaded."""
 
+MEASURED_IN = torch.bfloat16
 
-def answering_memory(chain: NextGPTModel) -> Iterator[tuple[str, int, int]]:
+
+Models = Mapping[Modality, Mapping[str, nn.Module]]
+"""The models of every decoder, by the names in its pipeline."""
+
+
+def answering_memory(chain: NextGPTModel, models: Models) -> Iterator[tuple[str, int, int]]:
     """Measure every choice, on the meta device.
+
+    Args:
+        chain: Without weights.
+        models: Those of its decoders.
 
     Yields:
         The choice in words, bytes on the device at its fullest, bytes beside it.
     """
-    models = {m: decoder.models_without_weights() for m, decoder in chain.decoders.items()}
-    for name in dict.fromkeys(name for name, _, _ in CHOICES):
-        dtype = getattr(torch, name)
+    working = {"language_model": _reading_bytes(chain)}
+    for modality, parts in models.items():
+        working[modality] = _rendering_bytes(chain.decoders[modality], parts)
+    always = num_bytes(chain.input_projection) + num_bytes(chain.output_projections)
+    for precision, offload, kept in CHOICES:
+        dtype = getattr(torch, precision)
         weights = {
             "encoder": num_bytes(chain.encoder, dtype),
             "language_model": num_bytes(chain.language_model.llm, dtype),
         }
-        working = {"language_model": _reading_bytes(chain, dtype)}
         for modality, parts in models.items():
             weights[modality] = sum(num_bytes(part, dtype) for part in parts.values())
-            working[modality] = _rendering_bytes(chain.decoders[modality], parts, dtype)
-        always = num_bytes(chain.input_projection) + num_bytes(chain.output_projections)
-        for precision, offload, kept in CHOICES:
-            if precision == name:
-                words = _words(precision, offload, kept)
-                yield words, *_placed(weights, working, always, offload, kept)
+        # What is computed with is measured once: it is as wide as the weights.
+        scale = dtype.itemsize // MEASURED_IN.itemsize
+        scaled = {name: scale * size for name, size in working.items()}
+        yield _words(precision, offload, kept), *_placed(weights, scaled, always, offload, kept)
 
 
 def _placed(
@@ -82,16 +92,16 @@ def _words(precision: str, offload: Collection[str], kept: int | None) -> str:
 
 
 @torch.no_grad()
-def _reading_bytes(chain: NextGPTModel, dtype: torch.dtype) -> int:
+def _reading_bytes(chain: NextGPTModel) -> int:
     """Bytes at the peak of reading the longest prompt into a cache."""
     from transformers import DynamicCache
 
     language_model = chain.language_model
-    embeds = torch.empty(1, language_model.max_length, language_model.hidden_size, dtype=dtype)
-    chain.eval()
-    llm = language_model.llm
+    size = (1, language_model.max_length, language_model.hidden_size)
+    embeds = torch.empty(size, dtype=MEASURED_IN)
+    llm = language_model.llm.eval()
     before = llm.dtype
-    llm.to(dtype)
+    llm.to(MEASURED_IN)
     with FusedAttention(), LiveBytes() as counted:
         language_model(embeds, past_key_values=DynamicCache(config=llm.config))
     llm.to(before)
@@ -99,21 +109,21 @@ def _reading_bytes(chain: NextGPTModel, dtype: torch.dtype) -> int:
 
 
 @torch.no_grad()
-def _rendering_bytes(decoder: Decoder, models: dict[str, nn.Module], dtype: torch.dtype) -> int:
+def _rendering_bytes(decoder: Decoder, models: Mapping[str, nn.Module]) -> int:
     """Bytes at the peak of one guided denoising step, or of making the medium from its latents."""
     shape = decoder.latent_shape()
     length, width = decoder.conditioning_shape
     unet, autoencoder = (models[name].eval() for name in ("unet", "vae"))
     for model in (unet, autoencoder):
-        nn.Module.to(model, dtype)  # NOTE: that of diffusers talks.
-    conditioning = torch.empty(2, length, width, dtype=dtype)
-    latents = torch.empty(2, *shape, dtype=dtype)
+        nn.Module.to(model, MEASURED_IN)  # NOTE: that of diffusers talks.
+    conditioning = torch.empty(2, length, width, dtype=MEASURED_IN)
+    latents = torch.empty(2, *shape, dtype=MEASURED_IN)
     with FusedAttention(), LiveBytes() as denoising:
         if decoder.modality == Modality.AUDIO:
             unet(latents, torch.zeros(2), None, class_labels=conditioning[:, 0])
         else:
             unet(latents, torch.zeros(2), conditioning)
-    pictures = torch.empty(*_as_pictures(shape), dtype=dtype)
+    pictures = torch.empty(*_as_pictures(shape), dtype=MEASURED_IN)
     with FusedAttention(), LiveBytes() as decoding:
         autoencoder.decode(pictures)
     return max(denoising.peak, decoding.peak)

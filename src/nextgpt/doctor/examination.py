@@ -12,8 +12,7 @@ import torch
 
 from nextgpt import checkpoint, sources
 from nextgpt.architectures import UNKNOWN, Licence, fetched_bytes, licence_of
-from nextgpt.decoders import Decoder
-from nextgpt.doctor.answering import answering_memory
+from nextgpt.doctor.answering import Models, answering_memory
 from nextgpt.doctor.memory import num_bytes, training_memory
 from nextgpt.doctor.report import Part, Report, Seam, StageFacts
 from nextgpt.model import NextGPTModel
@@ -49,36 +48,40 @@ class Examination:
     def __init__(self, plans: Sequence[StagePlan], ask_hub: bool = True) -> None:
         self.plans, self.ask_hub = plans, ask_hub
         self.report = Report()
+        self._written: set[Path] = set()
         self._chains: list[tuple[dict[str, Any], NextGPTModel | None]] = []
 
     def check(self) -> Report:
         """Find what would keep the stages from starting, and nothing that takes long to measure."""
-        written: set[Path] = set()
         for plan in self.plans:
-            self._look_for_files(plan)
-            chain = self._chain(plan.chain)
-            if chain is not None:
-                self._start(plan, chain, written)
-            if plan.output is not None:
-                written.add(Path(plan.output))
+            self._check(plan)
         return self.report
 
     def measure(self) -> Report:
         """Describe parts, stages and memory as well."""
-        self.check()
         for plan in self.plans:
+            # In turn, because a stage's adapter stays in the chain for the stages behind it.
+            self._check(plan)
             chain = self._chain(plan.chain)
-            if chain is None:
+            if chain is None or set(plan.trains) - set(chain.trainable_parts()):
                 continue
             with torch.device("meta"):
                 if not self.report.parts:
-                    self._describe(chain)
+                    models = {
+                        m: each.models_without_weights() for m, each in chain.decoders.items()
+                    }
+                    self._describe(chain, models)
+                    self.report.placements = list(answering_memory(chain, models))
                 self.report.stages.append(self._stage(plan, chain))
-        last = self._chain(self.plans[-1].chain)
-        if last is not None:
-            with torch.device("meta"):
-                self.report.placements = list(answering_memory(last))
         return self.report
+
+    def _check(self, plan: StagePlan) -> None:
+        self._look_for_files(plan)
+        chain = self._chain(plan.chain)
+        if chain is not None:
+            self._start(plan, chain)
+        if plan.output is not None:
+            self._written.add(Path(plan.output))
 
     def _chain(self, config: dict[str, Any]) -> NextGPTModel | None:
         """Build a chain without weights, once; None where it cannot be."""
@@ -157,12 +160,12 @@ class Examination:
             )
         self.report.seams += [seam for seam in seams if seam not in self.report.seams]
 
-    def _start(self, plan: StagePlan, chain: NextGPTModel, written: set[Path]) -> None:
+    def _start(self, plan: StagePlan, chain: NextGPTModel) -> None:
         """Check what a stage trains and what it starts from."""
         try:
             with torch.device("meta"):
                 chain.set_trainable(plan.trains)
-                if plan.start_from is None or Path(plan.start_from) in written:
+                if plan.start_from is None or Path(plan.start_from) in self._written:
                     return
                 if not Path(plan.start_from).is_dir():
                     self.report.trouble(
@@ -174,7 +177,7 @@ class Examination:
         except ValueError as error:
             self.report.trouble(str(error))
 
-    def _describe(self, chain: NextGPTModel) -> None:
+    def _describe(self, chain: NextGPTModel, models: Models) -> None:
         """List the frozen parts."""
         language_model = chain.language_model
         adapter = set(map(id, language_model.lora_parameters().values()))
@@ -187,7 +190,9 @@ class Examination:
         source = str(getattr(encoder, "source", ""))
         self._add_part("encoder", source, size, num_bytes(encoder), 4 * size)
         for modality, decoder in chain.decoders.items():
-            size, in_memory = decoder_size(decoder)
+            parts = models[modality].values()
+            size = sum(p.numel() for part in parts for p in part.parameters())
+            in_memory = sum(num_bytes(part, decoder.dtype) for part in parts)
             self._add_part(f"{modality} decoder", decoder.source, size, in_memory, 4 * size)
 
     def _add_part(self, name: str, source: str, size: int, in_memory: int, stored: int) -> None:
@@ -218,13 +223,6 @@ class Examination:
         return StageFacts(
             plan.name, trained, frozen, plan.batch_size, length, plan.precision, memory
         )
-
-
-def decoder_size(decoder: Decoder) -> tuple[int, int]:
-    """Parameters of a decoder's models, and their bytes in its precision."""
-    models = decoder.models_without_weights().values()
-    parameters = sum(p.numel() for model in models for p in model.parameters())
-    return parameters, sum(num_bytes(model, decoder.dtype) for model in models)
 
 
 def _sources_of(config: Any) -> list[str]:

@@ -130,9 +130,8 @@ class _ReadableRates(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return func(
-            *args, **((kwargs or {}) | ({"device": "cpu"} if func is torch.linspace else {}))
-        )
+        on_processor = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **(kwargs or {}) | on_processor)
 
 
 def _load(model: torch.nn.Module, directory: Path) -> None:
