@@ -25,9 +25,11 @@ LAYERS = (
     ("rendering",),
     ("writing",),
     ("memory",),
+    ("doctor",),
     ("checkpoint",),
     ("collate",),
     ("model",),
+    ("placement",),
     ("encoders", "bridges", "language_model", "projections", "decoders"),
     ("prompting",),
     ("signals",),
@@ -35,6 +37,7 @@ LAYERS = (
     ("archive",),
     ("messages",),
     ("media",),
+    ("architectures",),
     ("modality", "sources", "losses"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -17,7 +17,13 @@ from nextgpt.cli import TRAINING_WORDS, USAGE, main
 from nextgpt.world.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "checkpoints/micro/README.md", "docs/micro.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "checkpoints/micro/README.md",
+    "docs/micro.md",
+    "docs/scale.md",
+)
 
 
 def blocks(document: str, language: str) -> list[str]:

@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from nextgpt import sources
-from nextgpt.sources import SourceError, cache_dir, fetch_debian, fetch_npm, fetch_pypi, resolve
+from nextgpt.sources import (
+    SourceError,
+    cache_dir,
+    fetch_debian,
+    fetch_npm,
+    fetch_pypi,
+    lacks_weights,
+    present,
+    repository,
+    resolve,
+    wanted_files,
+)
 
 NPM_FILE = "iconify-json-noto-1.2.9.tgz"
 CONTENT = b"drawings"
@@ -174,9 +185,69 @@ def test_an_unreachable_hub_is_one_line_with_the_repository(
 ) -> None:
     huggingface_hub = pytest.importorskip("huggingface_hub")
 
-    def unreachable(repository: str, revision: str) -> str:
+    def unreachable(*_arguments: object, **_options: object) -> str:
         raise ConnectionError("no route\nsecond line")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     with pytest.raises(SourceError, match=r"hf:a/b@main \(no route\)"):
         resolve("hf:a/b@main")
+
+
+PIPELINE = [
+    "README.md",
+    "model_index.json",
+    "v1-5-pruned.safetensors",
+    "scheduler/scheduler_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.bin",
+    "unet/diffusion_pytorch_model.fp16.safetensors",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.bin",
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "weights"),
+    [
+        (PIPELINE, {PIPELINE[10], PIPELINE[12]}),
+        (
+            ["config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"],
+            {"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"},
+        ),
+        (["config.json", "model.safetensors", "pytorch_model.bin"], {"model.safetensors"}),
+        ([".gitattributes", "imagebind_huge.pth"], {"imagebind_huge.pth"}),
+    ],
+    ids=["pipeline", "shards", "two forms", "one file"],
+)
+def test_one_copy_of_the_weights_is_fetched(files: list[str], weights: set[str]) -> None:
+    sizes = {path: 10**number for number, path in enumerate(files)}
+    small = {path for path in files if path.endswith((".json", ".txt"))}
+    assert wanted_files(sizes) == {path: sizes[path] for path in weights | small}
+    assert wanted_files(sizes, weights=False) == {path: sizes[path] for path in small}
+
+
+def test_a_model_without_its_weights_is_named(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    assert lacks_weights(tmp_path) == str(tmp_path / "unet")
+    (tmp_path / "unet" / "model-1.safetensors").touch()
+    assert lacks_weights(tmp_path) is None
+    index = tmp_path / "unet" / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')
+    assert lacks_weights(tmp_path) == str(index)
+
+
+def test_what_is_here_is_told_from_what_is_not(cache: Path, tmp_path: Path) -> None:
+    wheel = f"pypi:some-part==1.0#sha256={'0' * 64}"
+    assert present(tmp_path) == tmp_path
+    assert present(tmp_path / "no") is present(wheel) is present("hf:no/body@main") is None
+    (cache / "parts" / f"some-part-1.0-{'0' * 12}").mkdir(parents=True)
+    assert present(wheel) == cache / "parts" / f"some-part-1.0-{'0' * 12}"
+    assert repository(wheel) == "pypi/some-part"
+    assert repository("hf:some/body@v1") == "some/body"
+    assert repository(tmp_path) is None

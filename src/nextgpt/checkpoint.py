@@ -26,6 +26,7 @@ PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
     "signal_rows.safetensors",
     "provenance.json",
 )
+PRECISIONS = ("float32", "bfloat16", "float16")
 SOURCE_KEYS = ("source", "trunk", "start_from")
 """Keys of a configuration whose values say where weights come from."""
 
@@ -217,8 +218,27 @@ def _grown(
     return {**projections, **ours}, grown
 
 
-def load(directory: str | Path) -> NextGPTModel:
+def in_precision(chain: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """Copy a chain's configuration, with another precision of its frozen parts.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if dtype not in PRECISIONS:
+        raise ValueError(f"unknown dtype {dtype!r}; choose from {', '.join(PRECISIONS)}")
+    chain = copy.deepcopy(chain)
+    options = chain.get("init_args", chain)
+    for part in (options["language_model"], *options["decoders"].values()):
+        part.get("init_args", part)["dtype"] = dtype
+    return chain
+
+
+def load(directory: str | Path, dtype: str | None = None) -> NextGPTModel:
     """Build the chain that a checkpoint directory describes and read its trained parts.
+
+    Args:
+        directory: The checkpoint.
+        dtype: Precision of all frozen parts; each part's own by default.
 
     Raises:
         ValueError: a file is missing or does not fit.
@@ -229,7 +249,10 @@ def load(directory: str | Path) -> NextGPTModel:
     config = _read(directory, CONFIG, lambda file: yaml.safe_load(file.read_text()))
     if not isinstance(config, dict) or "chain" not in config:
         raise ValueError(f"{directory / CONFIG}: there is no key `chain` in it")
-    model = build(anchored(config["chain"], directory))
+    chain = anchored(config["chain"], directory)
+    model = build(in_precision(chain, dtype) if dtype else chain)
+    if dtype:
+        model.encoder.to(getattr(torch, dtype))
     load_trained(model, directory)
     return model
 

@@ -6,8 +6,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nextgpt.sources import SourceError
+
+if TYPE_CHECKING:
+    from nextgpt.generation import NextGPT
 
 TRAINING_WORDS = ("fit", "validate", "predict")
 
@@ -20,6 +24,7 @@ usage: nextgpt COMMAND [options]
   validate    losses on held-out data
   test        measure a model and print the table
   predict     answer a file of requests
+  doctor      what a configuration needs (memory, disk, licences), and whether it would run
 
 `nextgpt COMMAND --help` lists the options of one command.
 """
@@ -40,13 +45,16 @@ def chat(arguments: Sequence[str]) -> int:
     add("--json", action="store_true", help="one JSON object a reply on stdout, nothing else")
     add("--resume", type=Path, metavar="FILE", help="go on with a saved conversation: a zip "
         "archive, a folder or its conversation.json")  # fmt: skip
+    add("--device", default="cpu", help="where to compute: cpu, cuda, cuda:1, mps (default: cpu)")
+    add("--dtype", help="precision of the frozen parts: float32, bfloat16, float16")
+    add("--offload", metavar="LIST", default="", help="comma-separated parts that leave the device "
+        "when others compute: encoder,language_model,decoders")  # fmt: skip
+    add("--keep-decoders", type=int, metavar="N", help="decoders that stay loaded (default: all)")
     add("--web", action="store_true", help="chat in the browser")
     add("--host", default="127.0.0.1", help="with --web: address to listen at (default: this "
         "machine alone; 0.0.0.0 lets others in)")  # fmt: skip
     add("--port", type=int, help="with --web: port (default: the first free one from 7860 on)")
     options = parser.parse_args(arguments)
-
-    from nextgpt.generation import NextGPT
 
     if options.web:
         return web_chat(options)
@@ -54,7 +62,7 @@ def chat(arguments: Sequence[str]) -> int:
     from nextgpt.chat import run_chat
 
     return run_chat(
-        NextGPT.from_pretrained(options.model),
+        loaded(options),
         attach=options.attach,
         once=options.once,
         out=options.out,
@@ -62,6 +70,19 @@ def chat(arguments: Sequence[str]) -> int:
         modalities=options.modalities.split(",") if options.modalities else None,
         json_output=options.json,
         resume=options.resume,
+    )
+
+
+def loaded(options: argparse.Namespace) -> "NextGPT":
+    """Load the model that the options name, onto the device that they name."""
+    from nextgpt.generation import NextGPT
+
+    return NextGPT.from_pretrained(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        offload=[name for name in options.offload.split(",") if name],
+        keep_decoders=options.keep_decoders,
     )
 
 
@@ -77,13 +98,12 @@ def web_chat(options: argparse.Namespace) -> int:
     from nextgpt import checkpoint
     from nextgpt.archive import open_saved
     from nextgpt.engine import Engine
-    from nextgpt.generation import NextGPT
     from nextgpt.web import serve
 
     directory = options.model or checkpoint.shipped_model()
     with TemporaryDirectory(prefix="nextgpt-") as folder:
         resume = open_saved(options.resume, Path(folder)) if options.resume else None
-        engine = Engine(lambda: NextGPT.from_pretrained(directory))
+        engine = Engine(lambda: loaded(options))
         serve(engine, checkpoint.card(directory), resume, options.host, options.port)
     return 0
 
@@ -101,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from nextgpt.training.cli import run
 
             return run(arguments)
+        if word == "doctor":
+            from nextgpt.training.doctor import run as doctor
+
+            return doctor(rest)
         if word == "test":
             from nextgpt.evaluation.commands import test
 

@@ -1,7 +1,7 @@
 """Chatting with a model: a reply as a stream of text and media."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -15,6 +15,7 @@ from nextgpt.memory import Memory
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
+from nextgpt.placement import Placement
 from nextgpt.rendering import Rendering
 from nextgpt.writing import WritingOptions, Written, write
 
@@ -61,14 +62,35 @@ class NextGPT:
         self.memory = Memory()
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path | None = None) -> "NextGPT":
+    def from_pretrained(
+        cls,
+        directory: str | Path | None = None,
+        *,
+        device: str = "cpu",
+        dtype: str | None = None,
+        offload: Collection[str] = (),
+        keep_decoders: int | None = None,
+    ) -> "NextGPT":
         """Load a checkpoint directory; without one, the micro model that ships with nextgpt.
 
+        `docs/scale.md` says what each choice takes of the memory at the paper's scale.
+
+        Args:
+            directory: The checkpoint.
+            device: Where parts compute: "cpu", "cuda", "cuda:1", "mps".
+            dtype: Precision of all frozen parts, such as "bfloat16"; each part's own by default.
+            offload: Parts that rest in the processor's memory: encoder, language_model, decoders.
+                Then media are rendered when the text is complete.
+            keep_decoders: Decoders that stay in memory, those used last; all by default.
+
         Raises:
-            ValueError: the directory or one of its files is missing or does not fit.
+            ValueError: the directory or one of its files is missing or does not fit, or there is
+                no such device, precision or part.
         """
-        model = checkpoint.load(directory or checkpoint.shipped_model())
+        placement = Placement(device, offload, keep_decoders)
+        model = checkpoint.load(directory or checkpoint.shipped_model(), dtype)
         model.language_model.merge_lora()
+        model.place(placement)
         return cls(model)
 
     def chat(
@@ -125,7 +147,10 @@ class NextGPT:
             sampling.get("seed", 0),
             self._decoding(decoding or {}),
             preview_every,
+            self.model.placement,
         )
+        # Else parts that share a device would change places at every step.
+        in_turns = not self.model.placement.is_shared
         writing = self.write([conversation], modalities=modalities, **sampling)
         with closing(writing), closing(rendering):
             while True:
@@ -141,7 +166,7 @@ class NextGPT:
                 if written is not None:
                     reply.take(written)
                     yield written
-                rendered = rendering.step()
+                rendered = rendering.step() if in_turns or written is None else None
                 if rendered is not None:
                     reply.take(rendered)
                     yield rendered

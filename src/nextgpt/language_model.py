@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nextgpt import sources
+from nextgpt import architectures, sources
 from nextgpt.modality import Modality
 from nextgpt.signals import SignalVocabulary
 
@@ -77,6 +78,24 @@ def model_directory(source: str) -> Path:
     return converted_from_gguf(files[0])
 
 
+def _tokenizer_of(folder: Path) -> Any:
+    """Load a tokenizer; None where a folder describes a model and has none."""
+    from transformers import AutoTokenizer
+
+    if architectures.weightless() and not any(folder.glob("tokenizer*")):
+        return None
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _model_of(folder: Path, dtype: torch.dtype) -> Any:
+    """Load a model, or its shapes alone where parts are built without weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if architectures.weightless():
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
 class LanguageModel(nn.Module):
     """Any causal language model of transformers, frozen, with trainable signal rows.
 
@@ -102,15 +121,16 @@ class LanguageModel(nn.Module):
             dtype: Precision of the frozen weights.
         """
         super().__init__()
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        folder = model_directory(source)
+        if architectures.weightless():
+            folder = architectures.configuration_folder(source)
+        if not architectures.weightless() or not (folder / "config.json").exists():
+            folder = model_directory(source)
         self.source = source
         self.template = template
         self.max_length = max_length
         self.lora_options = lora or LoraOptions()
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.llm = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self.tokenizer = _tokenizer_of(folder)
+        self.llm = _model_of(folder, getattr(torch, dtype))
         # NOTE: peft writes this name into adapters; a folder in somebody's cache helps nobody.
         self.llm.name_or_path = source
         self.llm.requires_grad_(False)
@@ -130,7 +150,9 @@ class LanguageModel(nn.Module):
         self.signal_rows = nn.ParameterDict()
         for name, table in tables.items():
             table = table.float()
-            noise = torch.randn(len(self.signals), self.hidden_size, generator=generator)
+            noise = torch.randn(
+                len(self.signals), self.hidden_size, generator=generator, device="cpu"
+            ).to(table.device)
             self.signal_rows[name] = nn.Parameter(table.mean(0) + 0.5 * table.std() * noise)
 
     def add_lora(self) -> None:

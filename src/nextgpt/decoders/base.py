@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,9 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from nextgpt.architectures import configuration_folder, weightless
+from nextgpt.decoders.components import component_class, without_weights
+from nextgpt.decoders.quiet import quiet_loading
 from nextgpt.decoders.steps import OnStep, denoised
 from nextgpt.media import Medium
 from nextgpt.modality import Modality
@@ -39,6 +40,8 @@ class Decoder:
         guidance_scale: Classifier-free guidance of a ``decode`` that names none; 1 or less turns
             guidance off and halves the work.
         dtype: Floating point type the weights are held in.
+        expected_shape: What ``conditioning_shape`` must be, where the configuration says it; a
+            pipeline of another shape is refused before its weights are loaded.
     """
 
     modality: ClassVar[Modality]
@@ -51,8 +54,10 @@ class Decoder:
         num_inference_steps: int = 25,
         guidance_scale: float = 4.0,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        expected_shape: tuple[int, int] | None = None,
     ) -> None:
         self.source = source
+        self.expected_shape = expected_shape
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
         self.dtype: torch.dtype = getattr(torch, dtype)
@@ -82,6 +87,12 @@ class Decoder:
                     component.to(self.device)
         return self
 
+    def unload(self) -> None:
+        """Forget the weights; the next use loads them anew."""
+        with self._lock:
+            self._components.clear()
+            self._pipeline = None
+
     @cached_property
     def directory(self) -> Path:
         """Local diffusers directory; fetched on first use if the source is not local.
@@ -89,7 +100,20 @@ class Decoder:
         Raises:
             ValueError: the directory does not hold a pipeline of this decoder's class.
         """
-        directory = resolve(self.source)
+        return self._of_its_class(resolve(self.source))
+
+    @cached_property
+    def configuration(self) -> Path:
+        """Directory with the pipeline's configuration files, which may have no weights.
+
+        Raises:
+            ValueError: as ``directory``.
+        """
+        if weightless():
+            return self._of_its_class(configuration_folder(self.source))
+        return self.directory
+
+    def _of_its_class(self, directory: Path) -> Path:
         class_name = _read_json(directory / "model_index.json").get("_class_name")
         if class_name != self.pipeline_class:
             raise ValueError(
@@ -100,17 +124,55 @@ class Decoder:
 
     @cached_property
     def conditioning_shape(self) -> tuple[int, int]:
-        """Conditioning length L and width D_cond, read from the configuration files alone."""
+        """Conditioning length L and width D_cond, read from the configuration files alone.
+
+        Raises:
+            ValueError: the text encoder's width is not the U-Net's, or the shape is not
+                ``expected_shape``; gives both numbers.
+        """
+        length, width = self._text_shape()
+        takes = self._conditioning_width(self._config("unet"))
+        if takes != width:
+            raise ValueError(
+                f"{self.configuration}: the text encoder gives conditioning {width} wide, the "
+                f"U-Net takes {takes}: they belong to different pipelines"
+            )
+        if self.expected_shape not in (None, (length, width)):
+            raise ValueError(
+                f"the {self.modality} decoder of {self.source} takes conditioning of shape "
+                f"{(length, width)}, but expected_shape is {self.expected_shape}: correct one"
+            )
+        return length, width
+
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape (C, ...) of what the U-Net makes from noise, read from the configuration files."""
+        unet = self._config("unet")
+        return unet["in_channels"], unet["sample_size"], unet["sample_size"]
+
+    @property
+    def _latent_scale(self) -> int:
+        """Pixels along a side of a picture for one of its latents."""
+        return 2 ** (len(self._config("vae")["block_out_channels"]) - 1)
+
+    def _text_shape(self) -> tuple[int, int]:
+        """Length and width of what the text encoder gives."""
         return self._max_text_length, self._text_encoder_config["hidden_size"]
+
+    def _conditioning_width(self, unet: dict[str, Any]) -> int:
+        """Width that a U-Net of this configuration takes."""
+        return unet["cross_attention_dim"]
+
+    def _config(self, component: str) -> dict[str, Any]:
+        return _read_json(self.configuration / component / "config.json")
 
     @property
     def _text_encoder_config(self) -> dict[str, Any]:
-        return _read_json(self.directory / "text_encoder" / "config.json")
+        return self._config("text_encoder")
 
     @cached_property
     def _max_text_length(self) -> int:
         """Tokens that a caption is padded or cut to."""
-        path = self.directory / "tokenizer" / "tokenizer_config.json"
+        path = self.configuration / "tokenizer" / "tokenizer_config.json"
         length = _read_json(path).get("model_max_length")
         positions = self._text_encoder_config["max_position_embeddings"]
         if not isinstance(length, int) or length > positions:
@@ -270,13 +332,24 @@ class Decoder:
             index = _read_json(self.directory / "model_index.json")
             names = [name for name in _STRICT_COMPONENTS if name in index]
             components = {name: self._component(name) for name in names}
-            with _quiet_loading():
+            with quiet_loading():
                 pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
                     self.directory, dtype=self.dtype, **components
                 )
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(self.device)
         return self._pipeline
+
+    def models_without_weights(self) -> dict[str, torch.nn.Module]:
+        """Build the pipeline's models from their configurations, under ``torch.device("meta")``."""
+        index = _read_json(self.configuration / "model_index.json")
+        folders = {name: self.configuration / name for name in index}
+        with quiet_loading():
+            return {
+                name: without_weights(component_class(*index[name]), folder)
+                for name, folder in folders.items()
+                if (folder / "config.json").exists()
+            }
 
     def _component(self, name: str) -> Any:
         """Load one component of the pipeline, once.
@@ -287,14 +360,13 @@ class Decoder:
         """
         if name not in self._components:
             index = _read_json(self.directory / "model_index.json")
-            library, class_name = index[name]
-            component_class = getattr(importlib.import_module(library), class_name)
+            chosen = component_class(*index[name])
             folder = self.directory / name
-            with _quiet_loading():
+            with quiet_loading():
                 if name == "tokenizer":
-                    component = component_class.from_pretrained(folder)
+                    component = chosen.from_pretrained(folder)
                 else:
-                    component, report = component_class.from_pretrained(
+                    component, report = chosen.from_pretrained(
                         folder, dtype=self.dtype, output_loading_info=True
                     )
                     if report["missing_keys"]:
@@ -312,46 +384,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} cannot be read ({error}): a decoder's source must be a diffusers directory"
         ) from error
-
-
-# Said by diffusers of directories that are as they should be.
-_EXPECTED_MESSAGES = (
-    "has been deprecated and will not receive bug fixes",  # the video and audio pipelines
-    "You have disabled the safety checker",
-    "The config attributes {'block_out_channels'",  # AutoencoderTiny, of its own saved config
-    "Expected types for vae",  # AutoencoderTiny in the place of AutoencoderKL
-)
-_TALKATIVE_LOGGERS = (
-    "diffusers.configuration_utils",
-    "diffusers.pipelines.pipeline_utils",
-    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-)
-# Loading changes process-wide settings for its time; one at a time puts them back in order.
-_LOADING = threading.RLock()
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in _EXPECTED_MESSAGES)
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Hold back the libraries' loading bars and the messages known to mean nothing."""
-    import diffusers
-    import transformers
-
-    bars = (diffusers.utils.logging, transformers.utils.logging)
-    with _LOADING:
-        active_bars = [library for library in bars if library.is_progress_bar_enabled()]
-        loggers = [logging.getLogger(name) for name in _TALKATIVE_LOGGERS]
-        for library in active_bars:
-            library.disable_progress_bar()
-        for logger in loggers:
-            logger.addFilter(_is_unexpected)
-        try:
-            yield
-        finally:
-            for library in active_bars:
-                library.enable_progress_bar()
-            for logger in loggers:
-                logger.removeFilter(_is_unexpected)

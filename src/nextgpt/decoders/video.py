@@ -26,6 +26,7 @@ class VideoDecoder(Decoder):
         num_inference_steps: As in `Decoder`.
         guidance_scale: As in `Decoder`.
         dtype: As in `Decoder`.
+        expected_shape: As in `Decoder`.
         num_frames: Frames of a clip.
         frames_per_second: Rate the clip is played at; must be that of the training clips.
         height: Pixels; None for the size in the U-Net's configuration.
@@ -41,16 +42,27 @@ class VideoDecoder(Decoder):
         num_inference_steps: int = 25,
         guidance_scale: float = 4.0,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        expected_shape: tuple[int, int] | None = None,
         num_frames: int = 8,
         frames_per_second: float = 4.0,
         height: int | None = None,
         width: int | None = None,
     ) -> None:
-        super().__init__(source, num_inference_steps, guidance_scale, dtype)
+        super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape)
         self.num_frames = num_frames
         self.frames_per_second = frames_per_second
         self.height = height
         self.width = width
+
+    def latent_shape(self) -> tuple[int, ...]:
+        """(C, T, height, width), fewer of the last two by the autoencoder's scale."""
+        channels, *sides = super().latent_shape()
+        pixels = (self.height, self.width)
+        sides = [
+            given // self._latent_scale if given else side
+            for given, side in zip(pixels, sides, strict=True)
+        ]
+        return channels, self.num_frames, *sides
 
     def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
         return super()._seen(autoencoder, latents[:, :, latents.shape[2] // 2])

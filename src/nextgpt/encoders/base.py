@@ -55,16 +55,18 @@ class Encoder(nn.Module, ABC):
 
         Args:
             modality: The kind of all media in the batch.
-            batch: (B, ...) float32, stacked results of ``preprocess``.
+            batch: (B, ...) float32, stacked results of ``preprocess``, on any device.
 
         Returns:
-            (B, N, D_enc) float32 features, components about 1, no gradient.
+            (B, N, D_enc) float32 features on the encoder's device, components about 1, no
+            gradient.
 
         Raises:
             ValueError: the encoder has no side for ``modality``.
         """
         self.check(modality)
-        features = self._features(modality, batch).float()
+        weight = next(self.parameters())
+        features = self._features(modality, batch.to(weight.device, weight.dtype)).float()
         expected = (len(batch), *self.feature_shape(modality))
         assert features.shape == expected, f"{tuple(features.shape)} is not {expected}"
         return features

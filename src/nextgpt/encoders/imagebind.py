@@ -6,15 +6,20 @@ imported.
 """
 
 import importlib
+import json
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image as PILImage
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from nextgpt.architectures import FOLDER, weightless
 from nextgpt.encoders.base import Encoder
 from nextgpt.media import Audio, Image, Medium, Video
 from nextgpt.modality import Modality
@@ -28,15 +33,7 @@ AUDIO_CLIPS, AUDIO_CLIP_S, SAMPLE_RATE_HZ = 3, 2.0, 16_000
 NUM_MELS, NUM_MEL_FRAMES = 128, 204
 MEL_MEAN, MEL_STD = -4.268, 9.138
 
-HUGE = {
-    "vision_embed_dim": 1280,
-    "vision_num_blocks": 32,
-    "vision_num_heads": 16,
-    "text_embed_dim": 1024,
-    "text_num_blocks": 24,
-    "text_num_heads": 16,
-    "out_embed_dim": 1024,
-}
+HUGE = json.loads((FOLDER / "nielsr" / "imagebind-huge" / "config.json").read_text())
 """Sizes of the published ``imagebind_huge.pth``."""
 
 
@@ -70,8 +67,8 @@ class ImageBindEncoder(Encoder):
     """ImageBind's pooled vector, one an item, shared by pictures, sounds and videos.
 
     Args:
-        source: Directory with one ``.pth`` of weights (``hf:`` and ``pypi:`` work too), or None for
-            random weights.
+        source: Directory with one ``.pth``, ``.bin`` or ``.safetensors`` of weights (``hf:`` and
+            ``pypi:`` work too), or None for random weights.
         sizes: Arguments of ``ImageBindModel``; those of ImageBind-huge when None.
 
     Raises:
@@ -83,18 +80,12 @@ class ImageBindEncoder(Encoder):
 
     def __init__(self, source: str | None, sizes: dict[str, Any] | None = None) -> None:
         super().__init__()
+        self.source = source
         self.sizes = HUGE if sizes is None else sizes
-        model = model_module().ImageBindModel(**self.sizes)
-        if source is not None:
-            directory = resolve(source)
-            files = sorted(directory.rglob("*.pth"))
-            if len(files) != 1:
-                raise ValueError(f"{directory}: expected one .pth of ImageBind, found {len(files)}")
-            try:
-                model.load_state_dict(torch.load(files[0], "cpu", weights_only=True))
-            except RuntimeError as error:
-                first = str(error).splitlines()[0]
-                raise ValueError(f"{files[0]}: weights of another ImageBind ({first})") from error
+        with _ReadableRates():
+            model = model_module().ImageBindModel(**self.sizes)
+        if source is not None and not weightless():
+            _load(model, resolve(source))
         # Text, depth, heat and motion towers, a third of the weights, are of no use here.
         for group in ("preprocessors", "trunks", "heads", "postprocessors"):
             towers = getattr(model, f"modality_{group}")
@@ -131,6 +122,35 @@ class ImageBindEncoder(Encoder):
 
     def _description(self) -> dict[str, Any]:
         return {"encoder": "imagebind", "sizes": self.sizes}
+
+
+class _ReadableRates(TorchFunctionMode):
+    """Keeps ``linspace`` on the processor: the package reads its values, which have no weights."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        on_processor = {"device": "cpu"} if func is torch.linspace else {}
+        return func(*args, **(kwargs or {}) | on_processor)
+
+
+def _load(model: torch.nn.Module, directory: Path) -> None:
+    """Read the one file of weights in a directory, whose form is the publisher's choice."""
+    endings = (".pth", ".bin", ".safetensors")
+    files = sorted(path for path in directory.rglob("*") if path.suffix in endings)
+    if len(files) != 1:
+        raise ValueError(
+            f"{directory}: expected one {', '.join(endings)} of ImageBind, found {len(files)}"
+        )
+    try:
+        if files[0].suffix == ".safetensors":
+            state = load_file(files[0])
+        else:
+            state = torch.load(files[0], "cpu", weights_only=True)
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{files[0]}: weights of another ImageBind ({first})") from error
 
 
 def _short_side(picture: PILImage.Image) -> Tensor:

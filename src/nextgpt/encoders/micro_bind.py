@@ -10,6 +10,7 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nextgpt.architectures import configuration_folder, weightless
 from nextgpt.encoders.base import Encoder
 from nextgpt.encoders.towers import AudioSide, ImageSide, Side, Trunk, VideoSide
 from nextgpt.media import Medium
@@ -41,16 +42,21 @@ class MicroBindEncoder(Encoder):
 
     def __init__(self, source: str, trunk: str = TRUNK_SOURCE) -> None:
         super().__init__()
-        directory = resolve(source)
+        self.source = source
+        shapes_only = weightless()
+        directory = configuration_folder(source) if shapes_only else resolve(source)
         try:
             config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-            weights = load_file(directory / "model.safetensors")
+            weights = {} if shapes_only else load_file(directory / "model.safetensors")
         except (OSError, json.JSONDecodeError, safetensors.SafetensorError) as error:
             raise ValueError(
                 f"{directory} is no micro-bind part ({error}); "
                 "it needs config.json and model.safetensors"
             ) from error
         self._build(config, trunk)
+        self.freeze()
+        if shapes_only:
+            return
         expected = self._trained_state()
         wrong = sorted(
             name
@@ -66,7 +72,6 @@ class MicroBindEncoder(Encoder):
                 "different parts"
             )
         self.load_state_dict(weights, strict=False)
-        self.freeze()
 
     @classmethod
     def from_config(cls, config: dict[str, Any], trunk: str = TRUNK_SOURCE) -> Self:
@@ -100,7 +105,8 @@ class MicroBindEncoder(Encoder):
                 )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a configuration of micro-bind: {error}") from error
-        network.load(resolve(trunk))
+        if not weightless():
+            network.load(resolve(trunk))
         self.config = config
         self.sides = nn.ModuleDict({str(modality): side for modality, side in sides.items()})
         self.modalities = tuple(modality for modality in MODALITIES if modality in sides)

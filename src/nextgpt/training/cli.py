@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from nextgpt.checkpoint import anchored
 from nextgpt.training.allocator import keep_freed_memory
+from nextgpt.training.checkup import is_stage, plan_of, refuse_what_cannot_start
 from nextgpt.training.stage import Stage
 
 
@@ -107,6 +108,18 @@ class ConfiguredCLI(LightningCLI):
             callbacks.append(checkpoints)
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
+    def data(self) -> lightning.LightningDataModule:
+        """Build the data alone."""
+        config = self.config.clone()
+        options = config.get(str(self.subcommand), config)
+        options.pop("model")
+        return self._get(self.parser.instantiate_classes(config), "data")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a training that would not start, before weights are fetched or loaded."""
+        if self.subcommand == "fit" and is_stage(self.config.fit):
+            refuse_what_cannot_start(plan_of("this run", self.config.fit, self.data()))
+
     def instantiate_classes(self) -> None:
         """Build trainer, model and data."""
         super().instantiate_classes()
@@ -122,7 +135,11 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def configured(arguments: Sequence[str], command: str | None = None) -> ConfiguredCLI:
+def configured(
+    arguments: Sequence[str],
+    command: str | None = None,
+    cli_class: type[ConfiguredCLI] = ConfiguredCLI,
+) -> ConfiguredCLI:
     """Build trainer, model and data as configured, and run a command with them if one is named.
 
     Options: ``-c FILE`` (repeatable, later wins), ``--stage NAME``, and every key of the
@@ -147,7 +164,7 @@ def configured(arguments: Sequence[str], command: str | None = None) -> Configur
         words = [command] if command else []
         strict = {"exit_on_error": False}
         try:
-            return ConfiguredCLI(
+            return cli_class(
                 lightning.LightningModule,
                 lightning.LightningDataModule,
                 subclass_mode_model=True,

@@ -1,0 +1,1 @@
+"""Checks of a chain before its weights are fetched or loaded."""

@@ -1,0 +1,199 @@
+"""Memory of a training step, measured on the meta device: shapes and lifetimes without numbers."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from nextgpt.losses import caption_cross_entropy
+from nextgpt.model import ChainBatch, NextGPTModel
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors made inside of it that are alive, and their peak.
+
+    A tensor counts until its storage goes; one that was there before does not count. Where code
+    asks for a number and there is none, the answer is yes: masks that are asked about are full.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._sizes: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
+            return True
+        result = func(*args, **(kwargs or {}))
+        known = {id(each.untyped_storage()) for each in tree_leaves((args, kwargs)) if _is(each)}
+        for tensor in filter(_is, tree_leaves(result)):
+            storage = tensor.untyped_storage()
+            key = id(storage)
+            if key in self._sizes or key in known:
+                continue
+            self._sizes[key] = storage.nbytes()
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._forget, key)
+        return result
+
+    def _forget(self, key: int) -> None:
+        self.live -= self._sizes.pop(key)
+
+
+def _is(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+class FusedAttention(TorchFunctionMode):
+    """Lets attention on the meta device be the fused kernel that every real device has.
+
+    Else it falls apart into products whose scores, T x T a head, would be counted.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            return _fused(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    if enable_gqa:
+        repeats = query.shape[-3] // key.shape[-3]
+        key, value = (each.repeat_interleave(repeats, dim=-3) for each in (key, value))
+    if query.ndim != 4:  # Attention over nothing but positions has no heads.
+        query, key, value = (each.unsqueeze(0) for each in (query, key, value))
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return kernel(query, key, value, 0.0, is_causal, scale=scale)[0]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device while a stage trains."""
+
+    weights: int
+    optimizer: int
+    gradients: int
+    activations: int
+    """What a forward pass keeps for the backward pass, and what both need besides."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.optimizer + self.gradients + self.activations
+
+
+def num_bytes(module: nn.Module, dtype: torch.dtype | None = None) -> int:
+    """Bytes of a module's parameters and buffers, in another precision where one is named."""
+    return sum(
+        tensor.numel() * (dtype or tensor.dtype).itemsize
+        if tensor.is_floating_point()
+        else tensor.nbytes
+        for tensor in (*module.parameters(), *module.buffers())
+    )
+
+
+def training_memory(
+    chain: NextGPTModel, trains: list[str], batch_size: int, length: int, precision: str
+) -> Memory:
+    """Measure one step of a chain without weights.
+
+    Args:
+        chain: On the meta device; stays as it is.
+        trains: Parts that train.
+        batch_size: Conversations a step.
+        length: Tokens of each, all of which count as learned: the worst case.
+        precision: Lightning's name, such as "32-true" or "bf16-mixed".
+    """
+    chain.set_trainable(trains)
+    names = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32, "64": torch.float64}
+    number, _, kind = precision.partition("-")
+    dtype = names.get(number, torch.float32)
+    held = dtype if kind == "true" and dtype != torch.float32 else None
+    trained = [p for p in chain.parameters() if p.requires_grad]
+    gradients = sum(p.numel() * (held or p.dtype).itemsize for p in trained)
+    with _computing_in(chain, dtype if dtype.itemsize < 4 else None):
+        activations = step_bytes(chain, trains, batch_size, length)
+    # AdamW keeps two moments of every trained parameter.
+    return Memory(num_bytes(chain, held), 2 * gradients, gradients, activations)
+
+
+@contextmanager
+def _computing_in(chain: NextGPTModel, dtype: torch.dtype | None) -> Iterator[None]:
+    """Hold the language model in the precision of autocast, which there is none of on meta."""
+    parameters = list(chain.language_model.llm.parameters())
+    before = [parameter.data for parameter in parameters]
+    for parameter in parameters:
+        parameter.data = parameter.data.to(dtype or parameter.dtype)
+    try:
+        yield
+    finally:
+        for parameter, data in zip(parameters, before, strict=True):
+            parameter.data = data
+
+
+def step_bytes(chain: NextGPTModel, trains: list[str], batch_size: int, length: int) -> int:
+    """Bytes at the peak of a forward and backward pass, but for weights and gradients."""
+    batch = _batch(chain, trains, batch_size, length)
+    chain.train()
+    chain.output_projections.eval()  # NOTE: following statistics reads numbers; nothing is kept.
+    with FusedAttention(), torch.enable_grad(), LiveBytes() as bytes_:
+        embeds = chain.assemble(batch)
+        states = chain.language_model(embeds)
+        logits = chain.language_model.logits(states).flatten(0, 1)
+        loss = caption_cross_entropy(logits, batch.labels.flatten())
+        del logits
+        for modality, runs in batch.runs.items():
+            at = (runs[:, :1], runs[:, 1:] + torch.arange(_run_length(chain, modality)))
+            loss = loss + chain.project(modality, states[at], embeds[at]).square().mean()
+        if loss.requires_grad:
+            loss.backward()
+    gradients = 0
+    for parameter in chain.parameters():
+        if parameter.grad is not None:
+            gradients += parameter.grad.nbytes
+            parameter.grad = None
+    return max(0, bytes_.peak - gradients)
+
+
+def _run_length(chain: NextGPTModel, modality: Any) -> int:
+    return chain.language_model.signals.num_signal_tokens[modality]
+
+
+def _batch(chain: NextGPTModel, trains: list[str], batch_size: int, length: int) -> ChainBatch:
+    """Full sequences: a medium of each kind in, and a run of each kind, where its part trains."""
+    tokens = torch.zeros(batch_size, length, dtype=torch.long)
+    batch = ChainBatch(tokens, torch.ones_like(tokens), tokens)
+    starts = torch.zeros(batch_size, 2, dtype=torch.long)
+    if "input_projection" in trains:
+        for modality in chain.encoder.modalities:
+            batch.slots[modality] = starts
+            shape = chain.encoder.feature_shape(modality)
+            batch.features[modality] = torch.empty(batch_size, *shape)
+    if "output_projections" in trains:
+        batch.runs = dict.fromkeys(chain.output_projections, starts)
+    return batch

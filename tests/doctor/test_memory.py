@@ -1,0 +1,100 @@
+"""What is measured without numbers equals what the same step takes with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from tiny_chain import tiny_chain_config
+from torch import nn
+from torch.nn import functional
+
+from nextgpt import checkpoint
+from nextgpt.doctor.memory import (
+    FusedAttention,
+    LiveBytes,
+    num_bytes,
+    step_bytes,
+    training_memory,
+)
+from nextgpt.model import NextGPTModel
+
+if TYPE_CHECKING:
+    from conftest import TinyParts
+
+TRAINS = ["lora", "input_projection", "output_projections", "signal_rows"]
+
+
+@pytest.fixture(scope="module")
+def chain(tiny: TinyParts) -> NextGPTModel:
+    with torch.device("meta"):
+        return checkpoint.build(tiny_chain_config(tiny))
+
+
+def test_live_bytes_follow_tensors_from_birth_to_death() -> None:
+    with LiveBytes() as counted:
+        first = torch.zeros(100)
+        view = first[:50]
+        del first
+        assert counted.live == 400
+        second = view + 1
+        assert counted.live == counted.peak == 600
+        del view
+        assert (counted.live, counted.peak) == (200, 600)
+        del second
+    assert counted.live == 0
+
+
+def test_weights_that_were_there_before_do_not_count() -> None:
+    layer, items = nn.Linear(8, 8), torch.zeros(2, 8)
+    with LiveBytes() as counted:
+        layer.weight.detach()
+        layer(items)
+    assert counted.peak == 64
+
+
+def test_attention_without_numbers_keeps_no_scores() -> None:
+    kept = {}
+    for length in (64, 128):
+        heads = torch.zeros(1, 2, length, 8, device="meta", requires_grad=True)
+        with FusedAttention(), LiveBytes() as counted:
+            functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True)
+        kept[length] = counted.peak
+    assert kept[128] == 2 * kept[64]
+
+
+@pytest.mark.parametrize("trains", [["input_projection"], TRAINS])
+def test_a_step_without_numbers_takes_what_it_takes_with_them(
+    chain: NextGPTModel, tiny: TinyParts, trains: list[str]
+) -> None:
+    real = checkpoint.build(tiny_chain_config(tiny))
+    real.set_trainable(trains)
+    with torch.device("meta"):
+        chain.set_trainable(trains)
+        predicted = step_bytes(chain, trains, batch_size=3, length=40)
+    measured = step_bytes(real, trains, batch_size=3, length=40)
+    assert measured > 100_000
+    # Measured worst case 2%: what small tensors the two devices make on their way.
+    assert predicted == pytest.approx(measured, rel=0.05)
+
+
+def test_memory_grows_with_the_batch_and_shrinks_with_the_precision(chain: NextGPTModel) -> None:
+    with torch.device("meta"):
+        small, large, half, whole = (
+            training_memory(chain, TRAINS, batch_size, 64, precision)
+            for batch_size, precision in (
+                (1, "32-true"),
+                (4, "32-true"),
+                (4, "bf16-mixed"),
+                (4, "bf16-true"),
+            )
+        )
+    assert 3 < large.activations / small.activations < 4.5
+    assert half.activations < large.activations
+    assert (half.weights, half.gradients) == (large.weights, large.gradients)
+    assert whole.weights < large.weights
+    assert whole.gradients * 2 == large.gradients
+    assert large.optimizer == 2 * large.gradients
+    assert large.total == sum(vars(large).values())
+    assert large.weights == num_bytes(chain)
