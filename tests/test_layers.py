@@ -25,6 +25,7 @@ LAYERS = (
     ("rendering",),
     ("writing",),
     ("memory",),
+    ("conversion", "sharing"),
     ("checkpoint",),
     ("collate",),
     ("model",),
