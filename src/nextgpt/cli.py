@@ -31,7 +31,8 @@ def chat(arguments: Sequence[str]) -> int:
     """Chat with a model in the terminal."""
     parser = argparse.ArgumentParser("nextgpt chat", description="Chat with a model.")
     add = parser.add_argument
-    add("--model", type=Path, metavar="DIR", help="checkpoint directory (default: micro model)")
+    add("--model", type=Path, metavar="DIR", help="checkpoint directory, or hf:owner/name@revision "
+        "(default: micro model)")  # fmt: skip
     add("--attach", type=Path, metavar="FILE", action="append", default=[],
         help="attach a file to the first message; repeatable")  # fmt: skip
     add("--once", metavar="TEXT", help="ask this one question and end")
@@ -82,7 +83,7 @@ def web_chat(options: argparse.Namespace) -> int:
     from nextgpt.generation import NextGPT
     from nextgpt.web import serve
 
-    directory = options.model or checkpoint.shipped_model()
+    directory = checkpoint.find(options.model or checkpoint.shipped_model())
     with TemporaryDirectory(prefix="nextgpt-") as folder:
         resume = open_saved(options.resume, Path(folder)) if options.resume else None
         engine = Engine(lambda: NextGPT.from_pretrained(directory))

@@ -116,8 +116,8 @@ def drift(table: Tensor, base: Rows, chunk: int = 1024) -> tuple[float, float]:
     """How far a table moved from another, a chunk of rows at a time.
 
     Args:
-        table: (V + S, D); the last S rows are left out.
-        base: (V, D).
+        table: (V, D).
+        base: (V, D) or with more rows, which are left out.
         chunk: Rows in memory.
 
     Returns:
@@ -125,12 +125,12 @@ def drift(table: Tensor, base: Rows, chunk: int = 1024) -> tuple[float, float]:
         moved most.
     """
     moved = length = worst = 0.0
-    count = base.get_shape()[0] if hasattr(base, "get_shape") else len(base)
-    for start in range(0, count, chunk):
-        ours = base[start : min(start + chunk, count)].float()
-        difference = (table[start : start + len(ours)].float() - ours).norm(dim=1)
-        norms = ours.norm(dim=1)
-        moved += float(difference.square().sum())
-        length += float(norms.square().sum())
-        worst = max(worst, float((difference / norms.clamp_min(1e-6)).max()))
+    for start in range(0, len(table), chunk):
+        end = min(start + chunk, len(table))
+        before = base[start:end].float()
+        differences = (table[start:end].float() - before).norm(dim=1)
+        lengths = before.norm(dim=1)
+        moved += float(differences.square().sum())
+        length += float(lengths.square().sum())
+        worst = max(worst, float((differences / lengths.clamp_min(1e-6)).max()))
     return (moved / max(length, 1e-12)) ** 0.5, worst

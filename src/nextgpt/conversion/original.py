@@ -96,7 +96,7 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
 
     tables = {name: _table(weights, pattern, file) for name, pattern in _TABLES.items()}
     width = weights[tables["input"]].shape[1]
-    base_size = _check_tables(weights, tables, file, base, report)
+    num_words, base_size = _check_tables(weights, tables, file, base, report)
     projections: dict[str, Tensor] = {}
     modalities = []
     sizes = checkpoint.options_of(options.get("output_projection", {}))
@@ -119,7 +119,7 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
 
     counts = {modality: NUM_SIGNAL_TOKENS[modality] for modality in modalities}
     signals = SignalVocabulary(base_size, counts, MARKERS)
-    places = [base_size + ADDED_TOKENS.index(name) for name in signals.names]
+    places = [num_words + ADDED_TOKENS.index(name) for name in signals.names]
     rows = {}
     for name, key in tables.items():
         rows[name] = _half(weights[key][places], key, file)
@@ -131,7 +131,10 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
 
     source = base or BASE_PLACE
     if base is None:
-        report.note(f"no base was named: put Vicuna-7B v0 at {out / BASE_PLACE}")
+        report.note(
+            f"no base was named: put Vicuna-7B v0 (LLaMA-7B with lmsys/vicuna-7b-delta-v0 applied) "
+            f"at {out / BASE_PLACE}; with later Vicunas these weights write noise"
+        )
     elif Path(base).expanduser().exists():
         source = str(Path(base).expanduser().resolve())
     lora = replace(
@@ -200,12 +203,15 @@ def _check_tables(
     file: Path,
     base: str | None,
     report: Report,
-) -> int:
-    """Compare the tables with the base's; return the size of its vocabulary."""
+) -> tuple[int, int]:
+    """Compare the tables with the base's; return their rows of words, and the base's rows."""
     base_tables = BaseTables(base) if base is not None else None
     size = base_tables.vocabulary_size if base_tables else VOCABULARY_SIZE
     width = base_tables.hidden_size if base_tables else weights[tables["input"]].shape[1]
-    expected = (size + len(ADDED_TOKENS), width)
+    words = len(weights[tables["input"]]) - len(ADDED_TOKENS)
+    # NOTE: Vicuna v0 has a row for padding that the original's tokenizer did not know.
+    num_words = words if size == words + 1 else size
+    expected = (num_words + len(ADDED_TOKENS), width)
     for key in tables.values():
         if weights[key].shape != expected:
             raise ValueError(
@@ -213,17 +219,17 @@ def _check_tables(
                 f"{' x '.join(map(str, expected))}, which are {size} rows of {base or 'LLaMA'} and "
                 f"{len(ADDED_TOKENS)} of added tokens; it was trained on another language model"
             )
-    if base_tables is None:
-        return size
-    with base_tables:
-        for name, key in tables.items():
-            whole, most = drift(weights[key], base_tables.table(name))
-            report.drift[name] = {"whole": round(whole, 6), "most": round(most, 6)}
-            report.note(
-                f"the {size} rows of the {name} table that are left out differ from the base by "
-                f"{whole:.3%} of their length, one row by {most:.3%}"
-            )
-    return size
+    if base_tables is not None:
+        with base_tables:
+            for name, key in tables.items():
+                whole, most = drift(weights[key][:num_words], base_tables.table(name))
+                report.drift[name] = {"whole": round(whole, 6), "most": round(most, 6)}
+                report.note(
+                    f"the {num_words} other rows of the {name} table are left out; they differ "
+                    f"from the base by {whole:.3%} of their length, the most different row by "
+                    f"{most:.3%}"
+                )
+    return num_words, size
 
 
 def _input_projection(
