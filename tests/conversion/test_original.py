@@ -328,6 +328,28 @@ def test_a_base_of_another_width_is_refused_with_both_numbers(
         convert_checkpoint(file, tmp_path / "out", config, str(wider))
 
 
+def test_a_chain_without_a_decoder_for_a_projection_is_refused_by_its_name(
+    tmp_path: Path, base: Path, weights: dict[str, Tensor]
+) -> None:
+    chain = plain_chain()
+    del chain["decoders"]["video"]
+    config = write_config(tmp_path / "chain.yaml", chain)
+    file = write_file(weights, tmp_path / "pytorch_model.pt")
+    with pytest.raises(ValueError, match=r"chain\.yaml: there is no decoder for video"):
+        convert_checkpoint(file, tmp_path / "out", config, str(base))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["- a list", "chain: {encoder: {}}", "model: [unclosed"])
+def test_a_configuration_without_a_chain_is_named(
+    content: str, tmp_path: Path, config: Path, weights: dict[str, Tensor]
+) -> None:
+    config.write_text(content)
+    file = write_file(weights, tmp_path / "pytorch_model.pt")
+    with pytest.raises(ValueError, match=f"{config}"):
+        convert_checkpoint(file, tmp_path / "out", config)
+
+
 def test_a_directory_that_holds_something_is_left_alone(
     convert: Callable[..., Path], weights: dict[str, Tensor], tmp_path: Path
 ) -> None:

@@ -90,7 +90,6 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
     out = checkpoint.new_directory(out)
     chain = _chain(config)
     options = checkpoint.options_of(chain)
-    language_model = checkpoint.options_of(options["language_model"])
     weights = load_tensors(file)
     report = Report(file.name)
 
@@ -129,28 +128,15 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
             f"{checkpoint.SIGNAL_ROWS}: {name}, {len(places)} of {len(weights[key])} rows",
         )
 
-    source = base or BASE_PLACE
-    if base is None:
-        report.note(
-            f"no base was named: put Vicuna-7B v0 (LLaMA-7B with lmsys/vicuna-7b-delta-v0 applied) "
-            f"at {out / BASE_PLACE}; with later Vicunas these weights write noise"
-        )
-    elif Path(base).expanduser().exists():
-        source = str(Path(base).expanduser().resolve())
-    lora = replace(
-        LoraOptions(**(language_model.get("lora") or {})), rank=rank, target_modules=targets
-    )
-    options["language_model"] = {
-        **language_model,
-        "source": source,
-        "template": TEMPLATE,
-        "lora": asdict(lora),
-    }
-    options["num_signal_tokens"] = {str(each): count for each, count in counts.items()}
-    options["decoders"] = {str(each): options["decoders"][each] for each in modalities}
-    options.pop("connector", None)  # The default is what the original has.
+    lora = _configure(options, config, modalities, rank, targets, base)
     if adapter:
         report.note(f"alpha of LoRA is not in the file; {lora.alpha} is that of {config.name}")
+    if base is None:
+        report.note(
+            "no base was named: put Vicuna-7B v0 (LLaMA-7B with lmsys/vicuna-7b-delta-v0 applied) "
+            f"at {out / BASE_PLACE}; with later Vicunas these weights write noise"
+        )
+    source = options["language_model"]["source"]
     origin = {"file": file.name, "sha256": _sha256(file), "drift": report.drift}
     with checkpoint.staged(out) as folder:
         checkpoint.write(
@@ -177,13 +163,48 @@ def _chain(config: Path) -> dict[str, Any]:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ValueError(f"{config} cannot be read ({' '.join(str(error).split())})") from error
-    found = content.get("model", {}).get("init_args", content) if isinstance(content, dict) else {}
-    chain = found.get("chain")
+    chain: Any = content
+    for key in ("model", "init_args"):
+        chain = chain.get(key, chain) if isinstance(chain, dict) else None
+    chain = chain.get("chain") if isinstance(chain, dict) else None
     if not isinstance(chain, dict) or {"language_model", "decoders"} - set(
         checkpoint.options_of(chain)
     ):
         raise ValueError(f"{config}: there is no chain with a language_model and decoders in it")
     return checkpoint.anchored(chain, config.parent)
+
+
+def _configure(
+    options: dict[str, Any],
+    config: Path,
+    modalities: list[Modality],
+    rank: int,
+    targets: list[str],
+    base: str | None,
+) -> LoraOptions:
+    """Fit the options of a chain to the weights; return those of LoRA.
+
+    Raises:
+        ValueError: the chain lacks a decoder that the weights have a projection for.
+    """
+    if absent := [each for each in modalities if each not in options["decoders"]]:
+        raise ValueError(f"{config}: there is no decoder for {', '.join(absent)}; add it")
+    language_model = checkpoint.options_of(options["language_model"])
+    alike = LoraOptions(**(language_model.get("lora") or {}))
+    lora = replace(alike, rank=rank, target_modules=targets)
+    source = base or BASE_PLACE
+    if base is not None and Path(base).expanduser().exists():
+        source = str(Path(base).expanduser().resolve())
+    options["language_model"] = {
+        **language_model,
+        "source": source,
+        "template": TEMPLATE,
+        "lora": asdict(lora),
+    }
+    options["num_signal_tokens"] = {str(each): NUM_SIGNAL_TOKENS[each] for each in modalities}
+    options["decoders"] = {str(each): options["decoders"][each] for each in modalities}
+    options.pop("connector", None)  # The default is what the original has.
+    return lora
 
 
 def _table(weights: Mapping[str, Tensor], pattern: str, file: Path) -> str:
