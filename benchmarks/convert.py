@@ -54,8 +54,8 @@ def released_weights() -> OrderedDict[str, Tensor]:
     return weights
 
 
-def measured(arguments: list[str]) -> tuple[float, float]:
-    """Run ``nextgpt`` by itself; return seconds and peak resident memory in MB."""
+def measured(arguments: list[str]) -> tuple[float, float, float]:
+    """Run ``nextgpt`` alone; return seconds, processor seconds and peak resident memory in MB."""
     started = time.perf_counter()
     command = [sys.executable, "-m", "nextgpt.cli", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -63,12 +63,13 @@ def measured(arguments: list[str]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(process.returncode)
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    seconds = time.perf_counter() - started
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main() -> None:
     """Make the files, convert them, print the table."""
-    table = Table("run", "seconds", "peak memory, MB")
+    table = Table("run", "seconds", "processor seconds", "peak memory, MB")
     with tempfile.TemporaryDirectory(prefix="nextgpt-") as name:
         folder = Path(name)
         weights = released_weights()
@@ -92,10 +93,8 @@ def main() -> None:
         convert = ["convert", "checkpoint", str(file), "--config", str(folder / "chain.yaml")]
         for run, options in (("without base", []), ("with base", ["--base", str(base)])):
             out = folder / run.replace(" ", "_")
-            seconds, megabytes = measured([*convert, "--out", str(out), *options])
-            table.add_row(run, f"{seconds:.1f}", f"{megabytes:.0f}")
-        seconds, megabytes = measured(["--help"])
-        table.add_row("nextgpt --help", f"{seconds:.1f}", f"{megabytes:.0f}")
+            results = measured([*convert, "--out", str(out), *options])
+            table.add_row(run, *(f"{result:.1f}" for result in results))
         size = file.stat().st_size / 1e6
         Console().print(f"{count:,} parameters, {size:.0f} MB; mapped pages of the file count too")
     Console().print(table)
