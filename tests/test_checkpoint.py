@@ -172,6 +172,39 @@ def test_other_files_of_the_directory_are_left_alone(
     assert (saved / "image" / "model_index.json").read_text() == "{}"
 
 
+# Merging
+
+
+@torch.no_grad()
+def test_a_merged_language_model_scores_as_the_chain_does_without_nextgpt(
+    first: NextGPTModel, saved: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    checkpoint.merge(saved, tmp_path / "merged")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    signals = first.language_model.signals
+    signal_ids = tokenizer.convert_tokens_to_ids(signals.names)
+    assert signal_ids == [i for modality in signals.modalities for i in signals.run(modality)]
+    assert tokenizer.encode("".join(signals.names)) == signal_ids
+    input_ids = torch.tensor([[5, 250, 299, *signal_ids, 17]])
+    ours = first.language_model.logits(first.language_model(first.language_model.embed(input_ids)))
+    # Measured worst case 2e-6.
+    torch.testing.assert_close(model(input_ids).logits, ours, atol=1e-4, rtol=0)
+    assert model.config.tie_word_embeddings
+
+
+def test_merging_refuses_another_base_model(saved: Path, tmp_path: Path) -> None:
+    tiny_language_model(saved.parent / "wider", hidden_size=48)
+    config = yaml.safe_load((saved / "config.yaml").read_text())
+    config["chain"]["language_model"]["source"] = "../wider"
+    (saved / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ValueError, match="hidden_size 32, this one has 48"):
+        checkpoint.merge(saved, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 # Sources
 
 

@@ -15,7 +15,7 @@ MICRO = Path(__file__).parent.parent / "configs" / "micro.yaml"
 def test_help_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
     assert capsys.readouterr().out == USAGE
-    for word in (*TRAINING_WORDS, "chat", "world"):
+    for word in (*TRAINING_WORDS, "chat", "world", "convert", "merge"):
         assert f"\n  {word} " in USAGE
 
 
@@ -25,10 +25,10 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     assert "'chatt'" in captured.out + captured.err
 
 
-@pytest.mark.parametrize("command", ["chat", "world"])
+@pytest.mark.parametrize("command", ["chat", "world", "convert", "convert checkpoint", "merge"])
 def test_a_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert not ended.value.code
     assert f"nextgpt {command}" in capsys.readouterr().out
 
@@ -48,6 +48,7 @@ def test_chat_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> 
         (["fit", "-c", str(MICRO), "--stage", "instrukt"], "decode_align, instruct"),
         (["fit", "-c"], "-c needs a value"),
         (["chat", "--model", "no/such/model", "--once", "hello"], "no/such/model"),
+        (["merge", "no/such/model", "--out", "merged"], "no/such/model"),
     ],
 )
 def test_a_mistake_ends_in_one_line(

@@ -340,8 +340,8 @@ def test_text_is_streamed_in_whole_characters(plain: NextGPT) -> None:
     tokenizer = plain.model.language_model.tokenizer
     text = "äß 🎻 dog, 犬"
     ids = tokenizer.encode(text, add_special_tokens=False)
-    pieces = _TextPieces(tokenizer)
-    shown = [pieces.add(token) for token in ids]
+    pieces = _TextPieces(tokenizer, gap="")
+    shown = [pieces.add([token]) for token in ids]
     assert len(ids) > len(text)
     assert "".join(shown) == text
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in shown)

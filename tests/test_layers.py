@@ -26,6 +26,7 @@ LAYERS = (
     ("writing",),
     ("memory",),
     ("doctor",),
+    ("conversion", "sharing"),
     ("checkpoint",),
     ("collate",),
     ("model",),

@@ -93,6 +93,16 @@ def test_standardise_is_the_identity_at_the_start() -> None:
         torch.testing.assert_close(Standardise(3, 8).train(mode)(items), items)
 
 
+def test_a_fixed_identity_changes_no_bit_and_stays_in_training() -> None:
+    projection = small().train()
+    projection.standardise.fix_as_identity()
+    before = statistics(projection)
+    items = torch.cat([noise(4, 3, 8) * 10.0**power for power in range(-6, 7)])
+    assert torch.equal(projection.standardise(items), items)
+    projection(noise(4, 3, 8) + 9, noise(4, 3, 8, seed=1))
+    assert all(torch.equal(value, before[name]) for name, value in projection.named_buffers())
+
+
 def test_statistics_become_those_of_the_data() -> None:
     standardise = Standardise(4)
     mean, deviation = torch.tensor([0.0, 100.0, -3.0, 5e5]), torch.tensor([1.0, 0.01, 20.0, 1e3])

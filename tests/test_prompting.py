@@ -6,12 +6,13 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from llama_tokenizer import llama_tokenizer
 from tiny_chain import medium
 from transformers import AutoTokenizer
 
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
-from nextgpt.prompting import IGNORED, Prompter, SequencePlan
+from nextgpt.prompting import IGNORED, Prompter, SequencePlan, template_of
 from nextgpt.signals import SignalVocabulary
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def tokenizer(tiny: TinyParts) -> Any:
 
 
 def prompter_of(tokenizer: Any, template: str = "chatml", max_length: int = 512) -> Prompter:
-    signals = SignalVocabulary(len(tokenizer), {IMAGE: 2, AUDIO: 3})
+    markers = template_of(template).markers
+    signals = SignalVocabulary(len(tokenizer), {IMAGE: 2, AUDIO: 3}, markers)
     return Prompter(tokenizer, template, signals, SLOT_LENGTHS.__getitem__, max_length)
 
 
@@ -69,9 +71,19 @@ def test_chatml_is_written_as_its_model_was_trained(prompter: Prompter) -> None:
 
 def test_vicuna_starts_with_the_beginning_of_sequence(tokenizer: Any) -> None:
     plan = prompter_of(tokenizer, "vicuna_v1").training_plan(DIALOGUE)
-    text = "Be brief. USER: What is this? ASSISTANT: A dog.</s>USER: Sure? ASSISTANT: Yes.</s>"
+    text = "Be brief. USER: What is this? ASSISTANT: A dog.</s> USER: Sure? ASSISTANT: Yes.</s>"
     assert tokenizer.decode(plan.input_ids) == tokenizer.bos_token + text
-    assert tokenizer.decode(plan.labels[plan.labels != IGNORED]) == "A dog.</s>Yes.</s>"
+    assert tokenizer.decode(plan.labels[plan.labels != IGNORED]) == " A dog.</s> Yes.</s>"
+
+
+def test_vicuna_has_a_system_message_of_its_own(tokenizer: Any) -> None:
+    prompter = prompter_of(tokenizer, "vicuna_v1")
+    asked = Conversation().user("Hi")
+    plans = [prompter.training_plan(asked), prompter.generation_plan(asked, reserve=8)]
+    for plan in plans:
+        text = tokenizer.decode(plan.input_ids).removeprefix(tokenizer.bos_token)
+        assert text.startswith("A chat between a curious user and an artificial intelligence")
+        assert "to the user's questions. USER: Hi" in text
 
 
 def test_a_prompt_is_the_start_of_the_sequence_that_was_trained(prompter: Prompter) -> None:
@@ -85,8 +97,60 @@ def test_a_prompt_is_the_start_of_the_sequence_that_was_trained(prompter: Prompt
 
 
 def test_an_unknown_template_is_named(tokenizer: Any) -> None:
-    with pytest.raises(ValueError, match="'alpaca'; choose chatml, vicuna_v1"):
+    with pytest.raises(ValueError, match="'alpaca'; choose chatml, vicuna_v1, vicuna_v0"):
         prompter_of(tokenizer, "alpaca")
+
+
+# Llama's ids: 835 is a space and ###; 2277 and 29937 are ## and # behind a line feed, 13; 29871
+# is a lone space.
+
+IMAGE_RUN = [32000, 32001, 32002, 32003]
+SEEN = [32036, -1, 32037]
+ANSWER = [13, 2277, 29937, 4007, 22137, 29901, 29871]
+
+
+def llama_plan(template: str, legacy: bool, conversation: Conversation) -> tuple[list[int], ...]:
+    """Ids, where a medium that is seen is -1, and those that are learned."""
+    counts = {IMAGE: 4, AUDIO: 8, Modality.VIDEO: 24}
+    signals = SignalVocabulary(32_000, counts, template_of(template).markers)
+    prompter = Prompter(llama_tokenizer(legacy), template, signals, lambda modality: 1, 512)
+    plan = prompter.training_plan(conversation)
+    for slot in plan.slots:
+        plan.input_ids[slot.start] = -1
+    return plan.input_ids.tolist(), plan.labels[plan.labels != IGNORED].tolist()
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_the_released_weights_see_the_ids_that_they_were_trained_on(legacy: bool) -> None:
+    picture = medium("image")
+    talk = Conversation().user(picture, "Hello?").assistant("Hi, I can.", picture).user("Hello")
+    ids, learned = llama_plan("vicuna_v0", legacy, talk.assistant("Hi, you."))
+    first, second = [6324, 29892, 306, 508, 29889], [6324, 29892, 366, 29889]
+    asked = [1, 835, 12968, 29901, *SEEN, 15043, 29973, *ANSWER]
+    # The picture that was drawn is seen at the next question.
+    asked_again = [12968, 29901, *SEEN, 15043, *ANSWER]
+    end = [13, 2277, 29937]
+    assert ids == [*asked, *first, *IMAGE_RUN, 835, *asked_again, *second, *end]
+    assert learned == [*first, IMAGE_RUN[0], 835, *second, *end]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_the_released_weights_see_words_alone_as_they_were_trained(legacy: bool) -> None:
+    talk = Conversation().user("Hello?").assistant("Hi.").user("Hello").assistant("Hi")
+    ids, _ = llama_plan("vicuna_v0", legacy, talk)
+    asked = [1, 835, 12968, 29901, 29871, 15043, 29973, *ANSWER, 6324, 29889, 13, 2277, 29937]
+    assert ids == [*asked, 12968, 29901, 15043, *ANSWER, 6324, 13, 2277, 29937]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_vicuna_sees_the_ids_that_it_was_trained_on(legacy: bool) -> None:
+    talk = Conversation([Message("system", ["Hi."])]).user("Hello?").assistant("Hi, you.")
+    ids, learned = llama_plan("vicuna_v1", legacy, talk.user("Hello").assistant("Hi"))
+    user, assistant = [3148, 1001, 29901], [319, 1799, 9047, 13566, 29901]
+    first, second = [6324, 29892, 366, 29889, 2], [6324, 2]
+    asked = [1, 6324, 29889, *user, 15043, 29973, *assistant]
+    assert ids == [*asked, *first, *user, 15043, *assistant, *second]
+    assert learned == [*first, *second]
 
 
 # What is learned
@@ -130,7 +194,7 @@ def test_media_have_their_places_where_they_were_said(tokenizer: Any, template: 
     assert (first.length, second.length) == (SLOT_LENGTHS[IMAGE], SLOT_LENGTHS[AUDIO])
     ids = plan.input_ids
     assert tokenizer.decode(ids[: first.start]).endswith("See")
-    assert tokenizer.decode(ids[first.start + first.length : second.start]) == "hear"
+    assert tokenizer.decode(ids[first.start + first.length : second.start]).strip() == "hear"
     assert (plan.labels[: second.start + second.length] == IGNORED).all()
 
 

@@ -59,7 +59,7 @@ def test_a_nextgpt_command_exists(command: str, capsys: pytest.CaptureFixture[st
             assert rest[1] in yaml.safe_load((ROOT / file).read_text())["stages"]
         return
     with pytest.raises(SystemExit):
-        main([word, "--help"])
+        main([word, *(arguments[:1] if word == "convert" else []), "--help"])
     options = capsys.readouterr().out
     for option in (argument for argument in arguments if argument.startswith("--")):
         assert f"{option} " in options or f"{option}\n" in options

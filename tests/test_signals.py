@@ -26,6 +26,17 @@ def test_names_stand_in_the_order_of_the_ids() -> None:
         assert PAPER.names[row : row + 2] == [f"<{modality}_0>", f"<{modality}_1>"]
 
 
+def test_markers_stand_behind_the_signal_tokens_and_are_never_written() -> None:
+    marked = SignalVocabulary(32_000, PAPER.num_signal_tokens, ("<Img>", "</Img>"))
+    assert len(marked) == 38
+    assert marked.names == [*PAPER.names, "<Img>", "</Img>"]
+    assert marked.marker_ids == [32_036, 32_037]
+    assert marked.forbidden(marked.modalities)[marked.marker_ids].all()
+    assert marked.started_by(32_036) is None
+    marked.reject_in("How do I write <Img> in HTML?")
+    assert PAPER.marker_ids == []
+
+
 def test_only_the_first_token_starts_a_run() -> None:
     starts = {token: PAPER.started_by(token) for token in range(31_990, 32_050)}
     assert {token: modality for token, modality in starts.items() if modality} == {

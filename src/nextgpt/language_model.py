@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nextgpt import architectures, sources
 from nextgpt.modality import Modality
+from nextgpt.prompting import template_of
 from nextgpt.signals import SignalVocabulary
 
 logger = logging.getLogger(__name__)
@@ -141,8 +142,9 @@ class LanguageModel(nn.Module):
         self._peft = None
 
     def add_signal_tokens(self, num_signal_tokens: Mapping[Modality, int]) -> None:
-        """Append the rows of the signal tokens, each near the mean of the table."""
-        self.signals = SignalVocabulary(self.vocabulary_size, num_signal_tokens)
+        """Append the rows of signal tokens and template's markers, each near the table's mean."""
+        markers = template_of(self.template).markers
+        self.signals = SignalVocabulary(self.vocabulary_size, num_signal_tokens, markers)
         tables = {"input": self.llm.get_input_embeddings().weight}
         if not self.tied:
             tables["output"] = self.llm.get_output_embeddings().weight
@@ -157,19 +159,11 @@ class LanguageModel(nn.Module):
 
     def add_lora(self) -> None:
         """Wrap the chosen linear layers with LoRA, which changes nothing until it is trained."""
-        from peft import LoraConfig, get_peft_model
+        from peft import get_peft_model
 
         if self._peft is not None:
             return
-        options = self.lora_options
-        config = LoraConfig(
-            r=options.rank,
-            lora_alpha=options.alpha,
-            lora_dropout=options.dropout,
-            target_modules=options.target_modules,
-            task_type="CAUSAL_LM",
-            base_model_name_or_path=self.source,
-        )
+        config = _lora_config(self.lora_options, self.source)
         # NOTE: peft changes self.llm in place; a plain attribute keeps its parameters from being
         # registered a second time.
         object.__setattr__(self, "_peft", get_peft_model(self.llm, config))
@@ -224,6 +218,35 @@ class LanguageModel(nn.Module):
         if self._peft is not None:
             self._peft.merge_adapter()
 
+    def as_transformers(self) -> tuple[Any, Any]:
+        """Put adapter and rows into the model, names of the rows into the tokenizer.
+
+        Signal tokens and markers get the tokenizer's next ids: those of ``signals`` where the
+        tokenizer has as many entries as the table has rows. What is left of this object is of no
+        use.
+
+        Returns:
+            A model and a tokenizer of transformers that need nextgpt no more.
+
+        Raises:
+            ValueError: the tokenizer has an entry of the same name.
+        """
+        names = self.signals.names
+        if known := sorted(set(names) & set(self.tokenizer.get_vocab())):
+            raise ValueError(f"{self.source}: the tokenizer has an entry {known[0]!r} already")
+        self.tokenizer.add_tokens(names, special_tokens=True)
+        ids = self.tokenizer.convert_tokens_to_ids(names)
+        llm = self.llm if self._peft is None else self._peft.merge_and_unload()
+        llm.resize_token_embeddings(max(self.vocabulary_size, max(ids) + 1), mean_resizing=False)
+        tables = {"input": llm.get_input_embeddings(), "output": llm.get_output_embeddings()}
+        with torch.no_grad():
+            for name, rows in self.signal_rows.items():
+                table = tables[name].weight
+                # Rows that the tokenizer skips are never read, but would be random.
+                table[self.vocabulary_size :] = 0
+                table[ids] = rows.to(table.dtype)
+        return llm, self.tokenizer
+
     @contextmanager
     def without_lora(self) -> Iterator[None]:
         """Let the frozen model speak alone inside the block."""
@@ -273,6 +296,40 @@ class LanguageModel(nn.Module):
         rows = self.signal_rows["input" if self.tied else "output"]
         words = self.llm.get_output_embeddings()(states)
         return torch.cat([words.float(), states.float() @ rows.T], dim=-1)
+
+
+def _lora_config(options: LoraOptions, source: str) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=options.target_modules,
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=source,
+    )
+
+
+def write_adapter(
+    folder: Path, weights: Mapping[str, Tensor], options: LoraOptions, source: str
+) -> None:
+    """Write an adapter directory as ``LanguageModel.save_lora`` does, without the model.
+
+    Args:
+        folder: Is made.
+        weights: By their names in the model, ending in ``.lora_A.weight`` or ``.lora_B.weight``.
+        options: What they were trained with.
+        source: The model that they belong to.
+    """
+    from safetensors.torch import save_file
+
+    config = _lora_config(options, source)
+    config.inference_mode = True
+    config.target_modules = sorted(options.target_modules)
+    config.save_pretrained(folder)
+    named = {f"base_model.model.{name}": value for name, value in weights.items()}
+    save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def load_exactly(

@@ -1,7 +1,7 @@
 """A conversation as the token sequence that the language model reads, with places for media."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -20,25 +20,72 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """What stands before and after the messages of each role."""
+    """What stands around messages, every space of it."""
 
     system: tuple[str, str]
+    """Before and behind a system message."""
     user: tuple[str, str]
+    """Before and behind a user message."""
     assistant: tuple[str, str]
+    """Before an answer, and behind the end that the model writes."""
+    ends: tuple[str, ...]
+    """What ends an answer and is learned with it: the first one behind words, the last one behind a
+    medium. The model may write any of them anywhere."""
     bos: bool = False
     """Whether a sequence starts with the tokenizer's beginning-of-sequence token."""
+    gap: str = ""
+    """Before words that are not the first of the sequence; one piece with them."""
+    later_user: str | None = None
+    """Before a user message behind an answer, where that is something else."""
+    markers: tuple[str, ...] = ()
+    """Tokens before and behind every medium that is seen. They train like signal tokens."""
+    default_system: str = ""
+    """System message of conversations that bring none."""
 
 
 TEMPLATES = {
     "chatml": PromptTemplate(
         system=("<|im_start|>system\n", "<|im_end|>\n"),
         user=("<|im_start|>user\n", "<|im_end|>\n"),
-        assistant=("<|im_start|>assistant\n", "<|im_end|>\n"),
+        assistant=("<|im_start|>assistant\n", "\n"),
+        ends=("<|im_end|>",),
     ),
+    # Vicuna 1.1 and 1.5; the tokenizer that they were trained with put a space behind </s>.
     "vicuna_v1": PromptTemplate(
-        system=("", " "), user=("USER: ", " "), assistant=("ASSISTANT: ", "</s>"), bos=True
+        system=("", ""),
+        user=(" USER:", ""),
+        assistant=(" ASSISTANT:", ""),
+        ends=("</s>",),
+        bos=True,
+        gap=" ",
+        default_system="A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions.",
+    ),
+    # The released weights of NExT-GPT, piece by piece as they were tokenised for training: the
+    # space behind a header is a token of its own, but spaces and lines beside added tokens are
+    # lost, so that nothing stands before <Img> nor between signal tokens and ###.
+    "vicuna_v0": PromptTemplate(
+        system=("", "\n"),
+        user=("### Human: ", ""),
+        assistant=("\n### Assistant: ", ""),
+        ends=("\n###", " ###"),
+        bos=True,
+        gap=" ",
+        later_user=" Human:",
+        markers=("<Img>", "</Img>"),
     ),
 }
+
+
+def template_of(name: str) -> PromptTemplate:
+    """Look up a template.
+
+    Raises:
+        ValueError: it is unknown.
+    """
+    if name not in TEMPLATES:
+        raise ValueError(f"unknown template {name!r}; choose {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
 
 
 @dataclass(frozen=True)
@@ -113,33 +160,61 @@ class Prompter:
         Args:
             tokenizer: The language model's own tokenizer.
             template: A key of ``TEMPLATES``.
-            signals: The signal tokens behind the tokenizer's vocabulary.
+            signals: The signal tokens and the template's markers behind the tokenizer's vocabulary.
             num_media_tokens: Positions that one medium takes.
             max_length: Tokens that a sequence may have.
 
         Raises:
             ValueError: the template is unknown.
         """
-        if template not in TEMPLATES:
-            raise ValueError(f"unknown template {template!r}; choose {', '.join(TEMPLATES)}")
         self.tokenizer = tokenizer
-        self.template = TEMPLATES[template]
+        self.template = template_of(template)
+        assert signals.markers == self.template.markers
         self.signals = signals
         self.num_media_tokens = num_media_tokens
         self.max_length = max_length
 
     @cached_property
+    def _anchor(self) -> tuple[str, int]:
+        """What stands before a piece of text while it is encoded, and its number of tokens.
+
+        Llama's tokenizers put a space before whatever they are given. Behind a line feed, which
+        they never join to what follows, a piece is encoded as it stands.
+        """
+        first = self.tokenizer.convert_ids_to_tokens(self._encode("a", follows=False))[0]
+        text = "\n" if first.startswith("▁") else ""
+        return text, len(self._encode(text, follows=False))
+
+    @cached_property
+    def ends(self) -> list[list[int]]:
+        """Tokens of every end of an answer, in the order of the template."""
+        return [self._encode(end, follows=True) for end in self.template.ends]
+
+    @property
     def end_id(self) -> int:
-        """The token that ends an answer."""
-        _, end = self.template.assistant
-        return self._fixed(end)[0]
+        """The last token of an answer that ends with words."""
+        return self.ends[0][-1]
 
-    def _fixed(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False) if text else []
+    def _encode(self, text: str, follows: bool, **options: bool) -> list[int]:
+        anchor, skipped = self._anchor if follows else ("", 0)
+        return self.tokenizer.encode(anchor + text, add_special_tokens=False, **options)[skipped:]
 
-    def _written(self, text: str) -> list[int]:
+    def _add_fixed(self, sequence: _Sequence, text: str) -> None:
+        sequence.add(self._encode(text, follows=bool(sequence.ids)) if text else [])
+
+    def _add_written(self, sequence: _Sequence, text: str, *, learned: bool) -> None:
+        follows = bool(sequence.ids)
+        text = (self.template.gap if follows else "") + text
         # NOTE: text from people must never become control tokens of the template.
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        ids = self._encode(text, follows, split_special_tokens=True)
+        sequence.add(ids, learned=learned)
+
+    def _split(self, messages: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+        """The system message, that of the template if a conversation brings none; the others."""
+        if messages and messages[0].role == "system":
+            return [messages[0]], [*messages[1:]]
+        default = self.template.default_system
+        return [Message("system", [default])] if default else [], [*messages]
 
     def training_plan(self, conversation: Conversation) -> SequencePlan:
         """Plan a whole conversation; the assistant's words and first signal tokens are learned.
@@ -149,7 +224,8 @@ class Prompter:
         """
         sequence = _Sequence()
         pending: list[Medium] = []
-        for message in conversation.messages:
+        system, talk = self._split(conversation.messages)
+        for message in [*system, *talk]:
             self._add_message(sequence, message, pending)
         self._add_bos(sequence)
         if len(sequence.ids) > self.max_length:
@@ -175,8 +251,7 @@ class Prompter:
         for message in messages:
             if message.role != "assistant":
                 self.signals.reject_in(message.text)
-        system = [message for message in messages[:1] if message.role == "system"]
-        talk = messages[len(system) :]
+        system, talk = self._split(messages)
         for dropped in range(len(talk)):
             if talk[dropped].role == "assistant":
                 continue
@@ -184,7 +259,7 @@ class Prompter:
             pending: list[Medium] = []
             for message in [*system, *talk[dropped:]]:
                 self._add_message(sequence, message, pending)
-            sequence.add(self._fixed(self.template.assistant[0]))
+            self._add_fixed(sequence, self.template.assistant[0])
             sequence.answers.append(len(sequence.ids))
             self._add_bos(sequence)
             if len(sequence.ids) + reserve <= self.max_length:
@@ -229,30 +304,37 @@ class Prompter:
         writes a reply they do not exist yet. ``pending`` carries them there.
         """
         start, end = getattr(self.template, message.role)
+        if message.role == "user" and sequence.answers and self.template.later_user is not None:
+            start = self.template.later_user
         learned = message.role == "assistant"
-        sequence.add(self._fixed(start))
+        seen = pending if message.role == "user" else []
+        parts = [*seen, *message.parts]
+        seen.clear()
+        if self.template.markers and not learned and parts and not isinstance(parts[0], str):
+            start = start.rstrip()
+        self._add_fixed(sequence, start)
         if learned:
             sequence.answers.append(len(sequence.ids))
-        if message.role == "user":
-            for medium in pending:
-                self._add_slot(sequence, medium)
-            pending.clear()
-        for part in message.parts:
+        for part in parts:
             if isinstance(part, str):
-                sequence.add(self._written(part), learned=learned)
+                self._add_written(sequence, part, learned=learned)
             elif learned:
                 self._add_run(sequence, part)
                 pending.append(part)
             else:
                 self._add_slot(sequence, part)
-        end_ids = self._fixed(end)
-        sequence.add(end_ids[:1], learned=learned)
-        sequence.add(end_ids[1:])
+        if learned:
+            behind_medium = bool(parts) and not isinstance(parts[-1], str)
+            sequence.add(self.ends[-1 if behind_medium else 0], learned=True)
+        self._add_fixed(sequence, end)
 
     def _add_slot(self, sequence: _Sequence, medium: Medium) -> None:
         length = self.num_media_tokens(medium.modality)
+        markers = self.signals.marker_ids
+        sequence.add(markers[:1])
         sequence.slots.append(MediaSlot(medium.modality, medium, len(sequence.ids), length))
         sequence.add([self.end_id] * length)
+        sequence.add(markers[1:])
 
     def _add_run(self, sequence: _Sequence, medium: Medium) -> None:
         run = self.signals.run(medium.modality)

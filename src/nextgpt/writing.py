@@ -145,7 +145,8 @@ class _Reply:
         self.model, self.number, self.options = model, number, options
         self.forbidden = signals.forbidden(set(signals.modalities) - set(options.forbidden))
         self.owed = set(options.required)
-        self.text = _TextPieces(model.language_model.tokenizer)
+        self.end = _End(model.prompter.ends)
+        self.text = _TextPieces(model.language_model.tokenizer, model.prompter.template.gap)
         self.generator = torch.Generator().manual_seed(options.seed)
         self.num_written = 0
         self.run: Modality | None = None
@@ -165,44 +166,70 @@ class _Reply:
         if self.run is not None:
             conditioning = self.model.project(self.run, states[None], embeds[None])
             yield MediumRequest(self.run, conditioning)
-            self.run = None
         options = self.options
         allowed = logits.masked_fill(self.forbidden, -torch.inf)
         token = _sample(allowed, options.temperature, options.top_p, self.generator)
-        if token == self.model.prompter.end_id or self.num_written >= options.max_new_tokens:
-            if not self.owed:
-                self.tokens = []
-                if piece := self.text.finish():
-                    yield piece
-                return
-            token = signals.run(min(self.owed, key=signals.modalities.index))[0]
-        self.run = signals.started_by(token)
-        if self.run is None:
-            self.tokens, piece = [token], self.text.add(token)
-        else:
-            self.tokens, piece = signals.run(self.run), self.text.finish()
+        ended = self.num_written >= options.max_new_tokens
+        self.run = None if ended else signals.started_by(token)
+        if not ended and self.run is None:
+            words, ended = self.end.add(token)
+            if piece := self.text.add(words):
+                yield piece
+            self.tokens = [token]
+        if ended or self.run is not None:
+            if piece := self.text.add(self.end.release()) + self.text.finish():
+                yield piece
+            self.tokens = []
+        if ended and self.owed:
+            self.run = min(self.owed, key=signals.modalities.index)
+        if self.run is not None:
+            self.tokens = signals.run(self.run)
             self.owed.discard(self.run)
         self.num_written += len(self.tokens)
-        if piece:
-            yield piece
+
+
+class _End:
+    """Tells the end of an answer from its words; holds back what may still become one."""
+
+    def __init__(self, ends: Sequence[list[int]]) -> None:
+        self.ends = ends
+        self.held: list[int] = []
+
+    def add(self, token: int) -> tuple[list[int], bool]:
+        """Return the words that are certain by now, and whether the answer has ended."""
+        self.held.append(token)
+        for length in range(len(self.held), 0, -1):
+            words, tail = self.held[:-length], self.held[-length:]
+            if any(end[:length] == tail for end in self.ends):
+                ended = tail in self.ends
+                self.held = [] if ended else tail
+                return words, ended
+        return self.release(), False
+
+    def release(self) -> list[int]:
+        """Return what was held back, since no end came of it."""
+        words, self.held = self.held, []
+        return words
 
 
 class _TextPieces:
     """Decodes tokens into text, holding back characters that are not whole yet."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, gap: str) -> None:
         self.tokenizer = tokenizer
+        self.gap = gap
         self.ids: list[int] = []
         self.shown = 0
 
     def _decoded(self) -> str:
-        return self.tokenizer.decode(
+        text = self.tokenizer.decode(
             self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
+        return text.removeprefix(self.gap)
 
-    def add(self, token: int) -> str:
-        """Return the text that this token completes."""
-        self.ids.append(token)
+    def add(self, tokens: list[int]) -> str:
+        """Return the text that these tokens complete."""
+        self.ids += tokens
         text = self._decoded()
         if text.endswith("\N{REPLACEMENT CHARACTER}"):
             return ""
