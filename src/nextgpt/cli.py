@@ -16,6 +16,8 @@ usage: nextgpt COMMAND [options]
 
   chat        chat with a model in the terminal, or in the browser: --web
   world       build the micro world, add to it, count what is in it (build | add | stats)
+  data        look through a manifest before training (check)
+  convert     other projects' data to a manifest, and back (data)
   fit         train a part or a stage:  nextgpt fit -c configs/micro.yaml --stage instruct
   validate    losses on held-out data
   test        measure a model and print the table
@@ -88,6 +90,20 @@ def web_chat(options: argparse.Namespace) -> int:
     return 0
 
 
+def convert(arguments: Sequence[str]) -> int:
+    """Convert what other projects have."""
+    parser = argparse.ArgumentParser(
+        "nextgpt convert", description="Convert what other projects have."
+    )
+    add = parser.add_subparsers(dest="what", required=True).add_parser
+    add("data", help="data sets, to a manifest of conversations and back", add_help=False)
+    options, rest = parser.parse_known_args(arguments[:1])
+    assert options.what == "data" and not rest
+    from nextgpt.data.commands import convert_data
+
+    return convert_data(arguments[1:])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; wrong input ends in one line on stderr and exit code 1."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -107,6 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return test(rest)
         if word == "chat":
             return chat(rest)
+        if word == "data":
+            from nextgpt.data.commands import data
+
+            return data(rest)
+        if word == "convert":
+            return convert(rest)
         if word == "world":
             from jsonargparse import CLI
 

@@ -1,0 +1,66 @@
+"""JSON lines: read one at a time however long the file is, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nextgpt.media.base import atomic_path
+
+MAX_LINE_BYTES = 64 * 1024**2
+"""A longer line is no row: a whole JSON list without line breaks, most likely."""
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Read the lines that are not blank, with their numbers from 1.
+
+    Raises:
+        ValueError: there is no such file, or a line is longer than ``MAX_LINE_BYTES``.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; name a file of JSON lines")
+    with path.open("rb") as file:
+        lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")
+        for number, line in enumerate(lines, start=1):
+            if len(line) == MAX_LINE_BYTES:
+                raise ValueError(
+                    f"{path}, line {number}: longer than {MAX_LINE_BYTES:,} bytes; name a file of "
+                    "JSON lines, not one of a JSON list"
+                )
+            if not line.isspace():
+                yield number, line
+
+
+def parsed(line: bytes) -> Any:
+    """What a line holds.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({error})") from error
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Read what the lines hold, with their numbers from 1.
+
+    Raises:
+        ValueError: see ``numbered_lines``; or a line is not JSON. Names file and line.
+    """
+    for number, line in numbered_lines(path):
+        try:
+            yield number, parsed(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write one row a line; the file appears whole or not at all."""
+    with atomic_path(path) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
+        for row in rows:
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
