@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import NoneType
 from typing import Any, Literal, Self, cast, get_args
 
 from nextgpt.media import MEDIUM_TYPES, Audio, Image, Medium, Video
@@ -14,11 +15,13 @@ from nextgpt.media.base import atomic_path
 from nextgpt.modality import MODALITIES, Modality
 
 Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Part = str | Medium
 
 PART_KEYS = frozenset({"type", "path", "caption", "seed", "conditioning", "extra"})
 """What may be said of a medium; the last two are for manifests, see ``nextgpt.data.rows``."""
 
+_VALUE_TYPES = (("path", str), ("caption", (str, NoneType)), ("seed", (int, NoneType)))
 _PART_TYPES = ", ".join(Modality)
 
 
@@ -35,10 +38,8 @@ class Message:
 
     def __post_init__(self) -> None:
         """Refuse what is no message, and copy the list."""
-        if self.role not in get_args(Role):
-            raise ValueError(
-                f"role {self.role!r} is unknown; use one of {', '.join(get_args(Role))}"
-            )
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r} is unknown; use one of {', '.join(ROLES)}")
         if isinstance(self.parts, str) or not isinstance(self.parts, Sequence):
             raise ValueError(f"parts of type {type(self.parts).__name__}; give a list of parts")
         for part in self.parts:
@@ -126,10 +127,9 @@ class Message:
         """
         if not isinstance(data, Mapping):
             raise ValueError(f"{where}: {data!r:.60} is no object; give role and content")
-        if data.get("role") not in get_args(Role):
-            roles = ", ".join(get_args(Role))
+        if data.get("role") not in ROLES:
             raise ValueError(
-                f"{where}.role: {data.get('role')!r:.60} is unknown; use one of {roles}"
+                f"{where}.role: {data.get('role')!r:.60} is unknown; use one of {', '.join(ROLES)}"
             )
         content = data.get("content")
         if isinstance(content, str):
@@ -225,10 +225,10 @@ def _part_from_json(data: Any, media_root: Path | None, where: str, look_up: boo
         return cast(str, data["text"])
     if not isinstance(kind, str) or kind not in MODALITIES:
         raise ValueError(f"{where}.type: {kind!r:.60} is unknown; use one of {_PART_TYPES}")
-    unknown = set(data) - PART_KEYS
-    if unknown:
-        raise ValueError(f"{where}: unknown key {sorted(unknown)[0]!r}; use path, caption and seed")
-    for key, allowed in (("path", str), ("caption", str | None), ("seed", int | None)):
+    if not data.keys() <= PART_KEYS:
+        unknown = min(data.keys() - PART_KEYS)
+        raise ValueError(f"{where}: unknown key {unknown!r}; use path, caption and seed")
+    for key, allowed in _VALUE_TYPES:
         if not isinstance(data.get(key), allowed):
             raise ValueError(f"{where}.{key}: {data.get(key)!r:.60} has the wrong type")
     if media_root is None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from nextgpt.data.json_lines import numbered_lines, parsed
 from nextgpt.data.rows import Part, Row
@@ -35,7 +34,6 @@ CONDITIONING_SHAPES: dict[Modality, tuple[tuple[int, ...], ...]] = {
 """What the decoders of both generations of the original are conditioned on."""
 
 _PLACEHOLDER = re.compile("<(?:{})>".format("|".join(MODALITIES)), re.IGNORECASE)
-_UPDATE_ROWS = 1000
 
 
 class Check:
@@ -84,19 +82,11 @@ class Check:
         return line
 
     def _rows(self) -> Iterator[tuple[int, Row | ValueError]]:
-        lines = numbered_lines(self.manifest)
-        size = self.manifest.stat().st_size if self.manifest.is_file() else 0
-        with tqdm(total=size, desc=self.manifest.name, unit="B", unit_scale=True) as bar:
-            num_bytes = 0
-            for count, (number, line) in enumerate(lines, start=1):
-                num_bytes += len(line)
-                if self.media or count % _UPDATE_ROWS == 0:
-                    bar.update(num_bytes - bar.n)
-                try:
-                    yield number, Row.from_json(parsed(line))
-                except ValueError as error:
-                    yield number, error
-            bar.update(size - bar.n)
+        for number, line in numbered_lines(self.manifest, bar=True):
+            try:
+                yield number, Row.from_json(parsed(line))
+            except ValueError as error:
+                yield number, error
 
     def _row_faults(self, row: Row, number: int) -> Iterator[str]:
         counts = self.counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,12 @@ def format_of(name: str, file_name: str | None = None, caption: str | None = Non
     if name not in FORMATS:
         raise ValueError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
     found = FORMATS[name]
-    changes = {"file_name": file_name, "caption": caption}
+    changes: dict[str, Any] = {"file_name": file_name, "caption": caption}
     changes = {key: value for key, value in changes.items() if value is not None}
     if not changes:
         return found
     if not isinstance(found.schema, Pairs):
-        raise ValueError(f"{name}: {next(iter(changes))} is for pairs, these are conversations")
+        raise ValueError(f"{name}: {min(changes)} is for pairs, these are conversations")
     return replace(found, schema=replace(found.schema, **changes))
 
 
@@ -48,7 +48,7 @@ def to_manifest(
     target: Path,
     form: Format,
     folders: Folders,
-    facts: dict[str, str],
+    facts: dict[str, Any],
     skip_faulty: bool = False,
 ) -> int:
     """Convert to a manifest, which appears whole or not at all.
@@ -75,13 +75,14 @@ def to_manifest(
                 raise ValueError(f"{source}: carries media; name a new folder for them")
             media = stack.enter_context(staged_folder(media))
         keys = form.schema.keys if isinstance(form.schema, Pairs) else []
-        numbered = enumerate(form.container.read(source, keys, media))
+        # Closed here, so that a bar ends before an error is told.
+        records = stack.enter_context(closing(form.container.read(source, keys, media)))
 
         def row_of(entry: tuple[int, tuple[str, Any]]) -> tuple[str, Callable[[], Row]]:
             number, (where, record) = entry
             return where, lambda: form.schema.row(record, number, facts, folders)
 
-        counted = _Counted(_made(map(row_of, numbered), skip_faulty))
+        counted = _Counted(_made(map(row_of, enumerate(records)), skip_faulty))
         write_rows(target, counted)
     return counted.count
 
@@ -115,8 +116,9 @@ def from_manifest(
         where, row = entry
         return where, lambda: form.schema.record(row, folders, lossy)
 
-    counted = _Counted(_made(map(record_of, read_rows(source)), skip_faulty))
-    form.container.write(target, counted, source.parent / folders.media)
+    with closing(read_rows(source, bar=True)) as rows:
+        counted = _Counted(_made(map(record_of, rows), skip_faulty))
+        form.container.write(target, counted, source.parent / folders.media)
     return counted.count
 
 

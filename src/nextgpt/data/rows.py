@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nextgpt.data.json_lines import read_json_lines, write_json_lines
 from nextgpt.media import Medium
-from nextgpt.messages import Conversation, check_relative, path_inside
-from nextgpt.modality import Modality
+from nextgpt.messages import PART_KEYS, Conversation, check_relative, path_inside
+from nextgpt.modality import MODALITIES, Modality
 
 Part = dict[str, Any]
 """A text or a medium as plain data."""
 
 MESSAGE_KEYS = frozenset({"role", "content", "extra"})
+_KEYS_OF = {
+    Modality.TEXT: frozenset({"type", "text"}),
+    **dict.fromkeys(MODALITIES, PART_KEYS),
+}
 NOWHERE = Path()
 """Names are checked against it without a look at disk."""
 
@@ -58,14 +62,11 @@ class Row:
             raise ValueError("id or messages are empty; give both")
         Conversation.from_json(data, NOWHERE, look_up=False)
         for number, message in enumerate(data["messages"]):
-            _check_additions(message, MESSAGE_KEYS, f"messages[{number}]")
+            where = f"messages[{number}]"
+            _check_additions(message, MESSAGE_KEYS, where)
             if isinstance(message["content"], list):
-                for place, part in enumerate(message["content"]):
-                    where = f"messages[{number}].content[{place}]"
-                    if part["type"] == Modality.TEXT:
-                        _check_additions(part, {"type", "text"}, where)
-                    elif "conditioning" in part or "extra" in part:
-                        _check_additions(part, part.keys(), where)
+                for part in message["content"]:
+                    _check_additions(part, _KEYS_OF[part["type"]], where)
         return cls(**data)
 
     def to_json(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ _FIELD_TYPES: dict[str, type] = {
     item.name: {"messages": list, "extra": dict}.get(item.name, str)
     for item in dataclasses.fields(Row)
 }
-_TYPE_NAMES = {str: "string", list: "list", dict: "object"}
+_TYPE_NAMES: dict[type, str] = {str: "string", list: "list", dict: "object"}
 
 
 def text_part(text: str) -> Part:
@@ -125,17 +126,16 @@ def tidy(parts: Iterable[Part]) -> list[Part]:
     return found
 
 
-def _check_additions(data: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+def _check_additions(data: Mapping[str, Any], known: frozenset[str], where: str) -> None:
     """Look at the keys of a message or part that only manifests have."""
-    for key in data.keys() - known:
-        raise ValueError(f"{where}: unknown key {key!r}; put it into extra")
-    if not isinstance(data.get("extra", {}), dict):
-        raise ValueError(f"{where}.extra: {data['extra']!r:.60} is no object")
-    conditioning = data.get("conditioning")
-    if conditioning is not None:
-        if not isinstance(conditioning, str):
-            raise ValueError(f"{where}.conditioning: {conditioning!r:.60} is no string")
-        check_relative(conditioning, f"{where}.conditioning")
+    if not data.keys() <= known:
+        raise ValueError(f"{where}: unknown key {min(data.keys() - known)!r}; put it into extra")
+    if "extra" in data and not isinstance(data["extra"], dict):
+        raise ValueError(f"{where}: extra {data['extra']!r:.60} is no object")
+    if "conditioning" in data:
+        if not isinstance(data["conditioning"], str):
+            raise ValueError(f"{where}: conditioning {data['conditioning']!r:.60} is no string")
+        check_relative(data["conditioning"], f"{where}, conditioning")
 
 
 def _inside(folder: Path, medium: Medium) -> Path:
@@ -143,13 +143,13 @@ def _inside(folder: Path, medium: Medium) -> Path:
     return path_inside(folder, str(medium.path.relative_to(folder)), "path")
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def read_rows(path: Path, bar: bool = False) -> Generator[tuple[str, Row]]:
     """Read a manifest row by row, each with its place for errors: ``FILE, line N``.
 
     Raises:
         ValueError: there is no such file, or a line is no row; names file, line and key.
     """
-    for number, data in read_json_lines(path):
+    for number, data in read_json_lines(path, bar):
         where = f"{path}, line {number}"
         try:
             row = Row.from_json(data)

@@ -52,7 +52,7 @@ class Medium(ABC):
         """The file it is read from, or None for bytes and decoded data."""
         self._data: bytes | None = None
         if isinstance(source, str | Path):
-            self.path = Path(source)
+            self.path = source if isinstance(source, Path) else Path(source)
         elif isinstance(source, bytes | bytearray | memoryview):
             self._data = bytes(source)
         else:

@@ -6,14 +6,13 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ijson
-from tqdm import tqdm
 
+from nextgpt.data.json_lines import opened
 from nextgpt.media.base import atomic_path
 
 Placed = tuple[str, Any]
@@ -27,7 +26,7 @@ class Container(ABC):
     """Whether the media are inside of it, and are taken out and put in with the records."""
 
     @abstractmethod
-    def read(self, path: Path, keys: Sequence[str], media: Path) -> Iterator[Placed]:
+    def read(self, path: Path, keys: Sequence[str], media: Path) -> Generator[Placed]:
         """Read the records.
 
         Args:
@@ -56,7 +55,7 @@ class Container(ABC):
 class JsonList(Container):
     """One list in a JSON file, of which no more than one record is in memory."""
 
-    def read(self, path: Path, keys: Sequence[str], media: Path) -> Iterator[Placed]:
+    def read(self, path: Path, keys: Sequence[str], media: Path) -> Generator[Placed]:
         """See ``Container.read``."""
         with opened(path) as file:
             start = file.peek(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
@@ -88,7 +87,7 @@ class JsonList(Container):
 class Table(Container):
     """A CSV file with a header; separated by tabs where it is called ``.tsv``."""
 
-    def read(self, path: Path, keys: Sequence[str], media: Path) -> Iterator[Placed]:
+    def read(self, path: Path, keys: Sequence[str], media: Path) -> Generator[Placed]:
         """See ``Container.read``."""
         with opened(path) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
             rows = csv.reader(text, delimiter=_delimiter(path), strict=True)
@@ -139,30 +138,3 @@ class Table(Container):
 
 def _delimiter(path: Path) -> str:
     return "\t" if path.suffix.lower() == ".tsv" else ","
-
-
-class _Counted(io.FileIO):
-    """A file that tells a progress bar how much of it is read."""
-
-    bar: tqdm
-
-    def readinto(self, buffer: Any) -> int | None:  # type: ignore[override]
-        count = super().readinto(buffer)
-        self.bar.update(count or 0)
-        return count
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file to read, with a progress bar.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; check the path")
-    with tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True) as bar:
-        counted = _Counted(path)
-        counted.bar = bar
-        with io.BufferedReader(counted) as file:
-            yield file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from nextgpt.data.formats.containers import Container, Placed
 from nextgpt.media.base import staged_folder
-from nextgpt.modality import MODALITIES
+from nextgpt.modality import MODALITIES, Modality
 
 
 class SavedDataset(Container):
@@ -23,7 +23,7 @@ class SavedDataset(Container):
 
     carries_media = True
 
-    def read(self, path: Path, keys: Sequence[str], media: Path) -> Iterator[Placed]:
+    def read(self, path: Path, keys: Sequence[str], media: Path) -> Generator[Placed]:
         """See ``Container.read``."""
         datasets = _package()
         try:
@@ -56,7 +56,7 @@ class SavedDataset(Container):
                     raise ValueError(
                         f"{where}: {name} is the path {source!r}; save the data set with its media"
                     )
-                suffix = Path(source or "").suffix or MODALITIES[modality].file_suffix
+                suffix = Path(source or "").suffix or MODALITIES[Modality(modality)].file_suffix
                 row[name] = f"{name}/{number:08d}{suffix}"
                 (media / row[name]).write_bytes(data)
             yield where, row

@@ -122,8 +122,8 @@ def _answers(record: dict[str, Any], modality: Modality, folders: Folders) -> li
     paths, captions, conditionings = (_listed(record, key) for key in keys)
     counts = {key: len(found) for key in keys if (found := _listed(record, key))}
     if len(set(counts.values())) > 1:
-        found = ", ".join(f"{count} {key}" for key, count in counts.items())
-        raise ValueError(f"{found}: not as many of each")
+        words = ", ".join(f"{count} {key}" for key, count in counts.items())
+        raise ValueError(f"{words}: not as many of each")
     if captions and not paths and not conditionings:
         raise ValueError(f"{keys[1]}: neither {keys[0]} nor {keys[2]} says whose captions they are")
     if not paths:

@@ -81,7 +81,7 @@ class Schema(ABC):
             ValueError: such records cannot hold what the row holds.
         """
 
-    def row(self, record: Any, number: int, facts: Mapping[str, str], folders: Folders) -> Row:
+    def row(self, record: Any, number: int, facts: dict[str, Any], folders: Folders) -> Row:
         """Make a row of a record.
 
         Args:
@@ -124,9 +124,9 @@ class Schema(ABC):
         return record
 
 
-def _told(message: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _told(message: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a message says, in one way of several."""
-    return message and {**message, "content": tidy(parts_of(message))}
+    return {**message, "content": tidy(parts_of(message))} if message else {}
 
 
 def difference(record: dict[str, Any], encoded: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nextgpt.data.formats.containers import Container, Placed, opened
+from nextgpt.data.formats.containers import Container, Placed
+from nextgpt.data.json_lines import opened
 from nextgpt.media.base import staged_folder
 from nextgpt.messages import check_relative
 
@@ -36,7 +37,7 @@ class Shards(Container):
         """Say how large written shards are."""
         self.samples_a_shard = samples_a_shard
 
-    def read(self, path: Path, keys: Sequence[str], media: Path) -> Iterator[Placed]:
+    def read(self, path: Path, keys: Sequence[str], media: Path) -> Generator[Placed]:
         """See ``Container.read``; members other than files below the folder are refused."""
         shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
         if not shards:
@@ -62,13 +63,13 @@ class Shards(Container):
 
 def _check_end(shard: Path) -> None:
     """Refuse a tar file that was cut between two members, which tarfile takes for a whole one."""
-    with opened(shard) as file:
+    with opened(shard, bar=False) as file:
         file.seek(max(0, shard.stat().st_size - len(TAR_END)))
         if file.read() != TAR_END:
             raise ValueError(f"{shard}: truncated, or no tar file; copy it again")
 
 
-def _samples(shard: Path, media: Path) -> Iterator[Placed]:
+def _samples(shard: Path, media: Path) -> Generator[Placed]:
     with opened(shard) as file, tarfile.open(fileobj=file, mode="r|") as tar:
         members = ((_checked(member, shard), member) for member in tar)
         files = ((name, member) for name, member in members if not member.isdir())
