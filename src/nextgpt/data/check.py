@@ -82,7 +82,7 @@ class Check:
         return line
 
     def _rows(self) -> Iterator[tuple[int, Row | ValueError]]:
-        for number, line in numbered_lines(self.manifest, bar=True):
+        for number, _, line in numbered_lines(self.manifest, bar=True):
             try:
                 yield number, Row.from_json(parsed(line))
             except ValueError as error:
@@ -161,7 +161,7 @@ class Check:
             line for line, value in zip(lines, fingerprints, strict=True) if value in suspects
         }
         first: dict[tuple, int] = {}
-        for number, line in numbered_lines(self.manifest):
+        for number, _, line in numbered_lines(self.manifest):
             if number in wanted:
                 earlier = first.setdefault(_told(Row.from_json(parsed(line))), number)
                 if earlier != number:

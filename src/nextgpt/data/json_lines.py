@@ -47,13 +47,17 @@ def opened(path: Path, bar: bool = True) -> Iterator[io.BufferedReader]:
             yield cast(io.BufferedReader, file)
 
 
-def numbered_lines(path: Path, bar: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Read the lines that are not blank, with their numbers from 1, and a bar on request.
+def numbered_lines(path: Path, bar: bool = False) -> Iterator[tuple[int, int, bytes]]:
+    """Read the lines that are not blank, with a bar on request.
+
+    Yields:
+        The line's number, from 1, where it starts, in bytes, and the line.
 
     Raises:
         ValueError: there is no such file, or a line is longer than ``MAX_LINE_BYTES``.
     """
     with opened(path, bar) as file:
+        start = 0
         lines = iter(partial(file.readline, MAX_LINE_BYTES), b"")
         for number, line in enumerate(lines, start=1):
             if len(line) == MAX_LINE_BYTES:
@@ -62,7 +66,8 @@ def numbered_lines(path: Path, bar: bool = False) -> Iterator[tuple[int, bytes]]
                     "JSON lines, not one of a JSON list"
                 )
             if not line.isspace():
-                yield number, line
+                yield number, start, line
+            start += len(line)
 
 
 def parsed(line: bytes) -> Any:
@@ -83,7 +88,7 @@ def read_json_lines(path: Path, bar: bool = False) -> Iterator[tuple[int, Any]]:
     Raises:
         ValueError: see ``numbered_lines``; or a line is not JSON. Names file and line.
     """
-    for number, line in numbered_lines(path, bar):
+    for number, _, line in numbered_lines(path, bar):
         try:
             yield number, parsed(line)
         except ValueError as error:
