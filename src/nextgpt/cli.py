@@ -20,7 +20,9 @@ usage: nextgpt COMMAND [options]
 
   chat        chat with a model in the terminal, or in the browser: --web
   world       build the micro world, add to it, count what is in it (build | add | stats)
-  convert     checkpoints of the original NExT-GPT (checkpoint)
+  data        look through a manifest before training (check)
+  convert     other projects' data to a manifest, and back (data); checkpoints of the original
+              NExT-GPT (checkpoint)
   merge       write the language model of a checkpoint as one of transformers alone
   fit         train a part or a stage:  nextgpt fit -c configs/micro.yaml --stage instruct
   validate    losses on held-out data
@@ -117,12 +119,14 @@ def convert(arguments: Sequence[str]) -> int:
         "nextgpt convert", description="Convert what other projects have."
     )
     add = parser.add_subparsers(dest="what", required=True).add_parser
+    add("data", help="data sets, to a manifest of conversations and back", add_help=False)
     add("checkpoint", help="weights of the original NExT-GPT", add_help=False)
-    options, rest = parser.parse_known_args(arguments[:1])
-    assert options.what == "checkpoint" and not rest
-    from nextgpt.conversion import commands
-
-    return commands.convert(arguments[1:])
+    options, _ = parser.parse_known_args(arguments[:1])
+    if options.what == "data":
+        from nextgpt.data.commands import convert_data as convert
+    else:
+        from nextgpt.conversion.commands import convert
+    return convert(arguments[1:])
 
 
 def merge(arguments: Sequence[str]) -> int:
@@ -143,6 +147,50 @@ def merge(arguments: Sequence[str]) -> int:
     return 0
 
 
+def train(arguments: Sequence[str]) -> int:
+    """Train, validate or predict: the words of LightningCLI."""
+    from nextgpt.training.cli import run
+
+    return run(arguments)
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """Say what a configuration needs."""
+    from nextgpt.training.doctor import run
+
+    return run(arguments)
+
+
+def test(arguments: Sequence[str]) -> int:
+    """Measure a model."""
+    from nextgpt.evaluation.commands import test
+
+    return test(arguments)
+
+
+def data(arguments: Sequence[str]) -> int:
+    """Look through a manifest."""
+    from nextgpt.data.commands import data
+
+    return data(arguments)
+
+
+def world(arguments: Sequence[str]) -> int:
+    """Build the micro world, add to it or count."""
+    from jsonargparse import CLI
+
+    from nextgpt.world import commands
+
+    words = {"build": commands.build, "add": commands.add, "stats": commands.stats}
+    CLI(words, args=arguments, prog="nextgpt world", as_positional=False)
+    return 0
+
+
+COMMANDS = {
+    function.__name__: function for function in (chat, world, data, convert, merge, test, doctor)
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; wrong input ends in one line on stderr and exit code 1."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -153,31 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     try:
         if word in TRAINING_WORDS:
-            from nextgpt.training.cli import run
-
-            return run(arguments)
-        if word == "doctor":
-            from nextgpt.training.doctor import run as doctor
-
-            return doctor(rest)
-        if word == "test":
-            from nextgpt.evaluation.commands import test
-
-            return test(rest)
-        if word == "chat":
-            return chat(rest)
-        if word == "convert":
-            return convert(rest)
-        if word == "merge":
-            return merge(rest)
-        if word == "world":
-            from jsonargparse import CLI
-
-            from nextgpt.world import commands
-
-            words = {"build": commands.build, "add": commands.add, "stats": commands.stats}
-            CLI(words, args=rest, prog="nextgpt world", as_positional=False)
-            return 0
+            return train(arguments)
+        if word in COMMANDS:
+            return COMMANDS[word](rest)
     except (ValueError, SourceError) as error:
         print(f"nextgpt: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from types import NoneType
 from typing import Any, Literal, Self, cast, get_args
 
 from nextgpt.media import MEDIUM_TYPES, Audio, Image, Medium, Video
@@ -14,8 +15,13 @@ from nextgpt.media.base import atomic_path
 from nextgpt.modality import MODALITIES, Modality
 
 Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Part = str | Medium
 
+PART_KEYS = frozenset({"type", "path", "caption", "seed", "conditioning", "extra"})
+"""What may be said of a medium; the last two are for manifests, see ``nextgpt.data.rows``."""
+
+_VALUE_TYPES = (("path", str), ("caption", (str, NoneType)), ("seed", (int, NoneType)))
 _PART_TYPES = ", ".join(Modality)
 
 
@@ -32,10 +38,8 @@ class Message:
 
     def __post_init__(self) -> None:
         """Refuse what is no message, and copy the list."""
-        if self.role not in get_args(Role):
-            raise ValueError(
-                f"role {self.role!r} is unknown; use one of {', '.join(get_args(Role))}"
-            )
+        if self.role not in ROLES:
+            raise ValueError(f"role {self.role!r} is unknown; use one of {', '.join(ROLES)}")
         if isinstance(self.parts, str) or not isinstance(self.parts, Sequence):
             raise ValueError(f"parts of type {type(self.parts).__name__}; give a list of parts")
         for part in self.parts:
@@ -102,7 +106,13 @@ class Message:
         return {"role": self.role, "content": content}
 
     @classmethod
-    def from_json(cls, data: Any, media_root: Path | None, where: str = "message") -> Message:
+    def from_json(
+        cls,
+        data: Any,
+        media_root: Path | None,
+        where: str = "message",
+        look_up: bool = True,
+    ) -> Message:
         """Read what ``to_json`` wrote; ``content`` may also be a plain string.
 
         Args:
@@ -110,16 +120,16 @@ class Message:
             media_root: folder that media paths are relative to and must stay inside; None refuses
                 paths.
             where: the place of ``data`` in its file, for errors.
+            look_up: whether media must be there now; otherwise only their names are looked at.
 
         Raises:
             ValueError: the message names the place and the offending value.
         """
         if not isinstance(data, Mapping):
             raise ValueError(f"{where}: {data!r:.60} is no object; give role and content")
-        if data.get("role") not in get_args(Role):
-            roles = ", ".join(get_args(Role))
+        if data.get("role") not in ROLES:
             raise ValueError(
-                f"{where}.role: {data.get('role')!r:.60} is unknown; use one of {roles}"
+                f"{where}.role: {data.get('role')!r:.60} is unknown; use one of {', '.join(ROLES)}"
             )
         content = data.get("content")
         if isinstance(content, str):
@@ -129,7 +139,7 @@ class Message:
                 f"{where}.content: {content!r:.60} is neither a string nor a list of parts"
             )
         parts = [
-            _part_from_json(part, media_root, f"{where}.content[{index}]")
+            _part_from_json(part, media_root, f"{where}.content[{index}]", look_up)
             for index, part in enumerate(content)
         ]
         return cls(cast(Role, data["role"]), parts)
@@ -162,7 +172,10 @@ class Conversation:
 
     @classmethod
     def from_json(
-        cls, source: str | Path | Mapping[str, Any], media_root: str | Path | None = None
+        cls,
+        source: str | Path | Mapping[str, Any],
+        media_root: str | Path | None = None,
+        look_up: bool = True,
     ) -> Conversation:
         """Read a conversation from a JSON file or from plain data.
 
@@ -170,6 +183,7 @@ class Conversation:
             source: a path, or data with a list of ``messages``.
             media_root: folder that media paths are relative to and must stay inside. For a file
                 its own folder unless given; for data without it, media are refused.
+            look_up: whether media must be there now; otherwise only their names are looked at.
 
         Raises:
             ValueError: the message names the place and the offending value.
@@ -192,7 +206,7 @@ class Conversation:
         root = None if media_root is None else Path(media_root)
         return cls(
             [
-                Message.from_json(message, root, f"{name}messages[{index}]")
+                Message.from_json(message, root, f"{name}messages[{index}]", look_up)
                 for index, message in enumerate(messages)
             ]
         )
@@ -202,7 +216,7 @@ class Conversation:
         return _write_json(Path(folder) / "conversation.json", self.to_json(folder))
 
 
-def _part_from_json(data: Any, media_root: Path | None, where: str) -> Part:
+def _part_from_json(data: Any, media_root: Path | None, where: str, look_up: bool) -> Part:
     """Read one part of a message; see ``Message.from_json``."""
     kind = data.get("type") if isinstance(data, Mapping) else None
     if kind == Modality.TEXT:
@@ -211,26 +225,52 @@ def _part_from_json(data: Any, media_root: Path | None, where: str) -> Part:
         return cast(str, data["text"])
     if not isinstance(kind, str) or kind not in MODALITIES:
         raise ValueError(f"{where}.type: {kind!r:.60} is unknown; use one of {_PART_TYPES}")
-    unknown = set(data) - {"type", "path", "caption", "seed"}
-    if unknown:
-        raise ValueError(f"{where}: unknown key {sorted(unknown)[0]!r}; use path, caption and seed")
-    for key, allowed in (("path", str), ("caption", str | None), ("seed", int | None)):
+    if not data.keys() <= PART_KEYS:
+        unknown = min(data.keys() - PART_KEYS)
+        raise ValueError(f"{where}: unknown key {unknown!r}; use path, caption and seed")
+    for key, allowed in _VALUE_TYPES:
         if not isinstance(data.get(key), allowed):
             raise ValueError(f"{where}.{key}: {data.get(key)!r:.60} has the wrong type")
     if media_root is None:
         raise ValueError(
             f"{where}.path: {data['path']!r} cannot be looked up without a media folder"
         )
-    # Resolved first, so that neither ".." nor a symbolic link leads out of the folder.
-    path = (media_root / data["path"]).resolve()
-    if not path.is_relative_to(media_root.resolve()):
-        raise ValueError(
-            f"{where}.path: {data['path']!r} is outside of {media_root}; move it inside"
-        )
-    if not path.is_file():
-        raise ValueError(f"{where}.path: no such file {path}; check the path")
+    if look_up:
+        path = path_inside(media_root, data["path"], f"{where}.path")
+        if not path.is_file():
+            raise ValueError(f"{where}.path: no such file {path}; check the path")
+    else:
+        check_relative(data["path"], f"{where}.path")
+        path = media_root / data["path"]
     medium_type = MEDIUM_TYPES[Modality(kind)]
     return medium_type(path, caption=data.get("caption"), seed=data.get("seed"))
+
+
+def check_relative(name: str, where: str) -> None:
+    """Refuse a name that is no path below the folder it is relative to, without a look at disk.
+
+    Raises:
+        ValueError: empty, an address, absolute, or with ``..`` in it; names ``where`` and the name.
+    """
+    if not name or "\0" in name:
+        raise ValueError(f"{where}: {name!r:.60} is no file name")
+    if "://" in name:
+        raise ValueError(f"{where}: {name!r:.200} is an address; download the file and name that")
+    if name[0] == "/" or (".." in name and ".." in PurePosixPath(name).parts):
+        raise ValueError(f"{where}: {name!r:.200} is outside of the folder; move it inside")
+
+
+def path_inside(folder: Path, name: str, where: str) -> Path:
+    """The resolved path of a file below a folder.
+
+    Raises:
+        ValueError: it leads out of the folder, be it by ``..`` or by a symbolic link.
+    """
+    check_relative(name, where)
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"{where}: {name!r} is outside of {folder}; move it inside")
+    return path
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> Path:

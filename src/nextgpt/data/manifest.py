@@ -1,14 +1,17 @@
-"""Manifests: one JSON line a medium, saying what it is and where it comes from."""
+"""Manifests of the micro world: one JSON line a medium, saying what is known of it.
+
+Conversations of any kind have manifests of their own, see ``nextgpt.data.rows``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from nextgpt.data.json_lines import read_json_lines, write_json_lines
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,10 @@ def read_manifest(path: str | Path) -> list[Item]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no manifest at {path}; `nextgpt world build` writes one")
-    items = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                items.append(_parse(line, f"{path}, line {number}"))
-    return items
+    return [_item(record, f"{path}, line {number}") for number, record in read_json_lines(path)]
 
 
-def _parse(line: bytes, where: str) -> Item:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from error
+def _item(record: Any, where: str) -> Item:
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected a JSON object, found {type(record).__name__}")
     missing, unknown = _FIELDS.keys() - record.keys(), record.keys() - _FIELDS.keys()
@@ -69,10 +63,4 @@ def _parse(line: bytes, where: str) -> Item:
 
 def write_manifest(path: str | Path, items: Iterable[Item]) -> None:
     """Write items as JSON lines; the file appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as lines:
-        for item in items:
-            lines.write(json.dumps(dataclasses.asdict(item), ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    write_json_lines(Path(path), map(dataclasses.asdict, items))

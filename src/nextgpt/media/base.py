@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Medium(ABC):
         """The file it is read from, or None for bytes and decoded data."""
         self._data: bytes | None = None
         if isinstance(source, str | Path):
-            self.path = Path(source)
+            self.path = source if isinstance(source, Path) else Path(source)
         elif isinstance(source, bytes | bytearray | memoryview):
             self._data = bytes(source)
         else:
@@ -187,3 +188,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_folder(path: Path) -> Iterator[Path]:
+    """Yield a neighbour of ``path`` to fill, which takes its place only if the block succeeds.
+
+    Raises:
+        ValueError: there is something at ``path`` already.
+    """
+    if path.exists():
+        raise ValueError(f"{path}: exists already; name a new folder")
+    with atomic_path(path) as partial:
+        partial.mkdir()
+        try:
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
