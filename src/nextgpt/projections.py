@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from nextgpt.ranks import summed
+
 
 class Standardise(nn.Module):
     """Running mean 0 and standard deviation 1 of every feature; no parameters.
@@ -25,17 +27,20 @@ class Standardise(nn.Module):
         self.register_buffer("num_batches", torch.zeros(()))
 
     def forward(self, items: Tensor) -> Tensor:
-        """Standardise (B, *shape); in training the statistics follow the batches."""
-        if self.training and len(items) > 1:
+        """Standardise (B, *shape); in training the statistics follow the batches of all ranks."""
+        if self.training:
             self._follow(items.detach())
         return (items - self.mean) / (self.variance + 1e-6).sqrt()
 
     def _follow(self, items: Tensor) -> None:
+        count = summed(items.new_tensor(len(items)))
+        if count < 2:
+            return  # One item has no deviation.
         self.num_batches += 1
         # The first batches are averaged, later ones outweigh what is long past.
         share = max(self.momentum, 1 / float(self.num_batches))
-        self.mean.lerp_(items.mean(dim=0), share)
-        self.variance.lerp_((items - self.mean).square().mean(dim=0), share)
+        self.mean.lerp_(summed(items.sum(dim=0)) / count, share)
+        self.variance.lerp_(summed((items - self.mean).square().sum(dim=0)) / count, share)
 
 
 class OutputProjection(nn.Module):
