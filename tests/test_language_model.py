@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SIGNALS = {Modality.IMAGE: 2, Modality.AUDIO: 3}
 WORDS = torch.tensor([[5, 250, 299, 17, 40, 1]])
 SIGNAL_IDS = torch.tensor([[300, 301, 302, 303, 304]])
+CAN_QUANTISE = torch.cuda.is_available() and find_spec("bitsandbytes") is not None
 LORA = LoraOptions(rank=4, alpha=8, dropout=0.0, target_modules=["q_proj", "v_proj"])
 
 
@@ -247,3 +249,64 @@ def test_weights_that_fit_are_copied_into_the_precision_that_is_there() -> None:
     parameters = {"a": torch.zeros(2)}
     load_exactly(parameters, {"a": torch.tensor([0.5, 2.0]).half()}, Path("file"))
     assert torch.equal(parameters["a"], torch.tensor([0.5, 2.0]))
+
+
+# At scale
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sequences_in_one_row_are_told_apart(tiny: TinyParts, dtype: str) -> None:
+    loaded(tiny.language_model, dtype=dtype).check_packing()
+
+
+def test_attention_that_mixes_the_sequences_of_a_row_is_refused(tiny: TinyParts) -> None:
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("without_masks", sdpa_attention_forward)
+    model = loaded(tiny.language_model)
+    model.llm.set_attn_implementation("without_masks")
+    with pytest.raises(ValueError, match="cannot tell sequences in one row apart.*`pack`"):
+        model.check_packing()
+
+
+def test_checkpointed_activations_give_the_same_gradients_from_a_second_pass(
+    tiny: TinyParts,
+) -> None:
+    gradients, num_passes = [], []
+    for checkpoints in (False, True):
+        model = loaded(tiny.language_model)
+        train_lora(model)
+        if checkpoints:
+            model.checkpoint_activations()
+        passes: list[object] = []
+        layer = model.llm.get_decoder().layers[0].mlp
+        layer.register_forward_hook(lambda *_, passes=passes: passes.append(None))
+        for parameter in model.lora_parameters().values():
+            parameter.requires_grad_(True)
+        model(model.embed(WORDS)).square().sum().backward()
+        gradients.append([p.grad for p in model.lora_parameters().values()])
+        num_passes.append(len(passes))
+    assert num_passes == [1, 2]
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_an_unknown_quantization_is_named(tiny: TinyParts) -> None:
+    with pytest.raises(ValueError, match="unknown quantization '2bit'; choose 8bit or 4bit"):
+        LanguageModel(str(tiny.language_model), quantization="2bit")
+
+
+@pytest.mark.skipif(CAN_QUANTISE, reason="bitsandbytes and a GPU are here")
+def test_quantization_says_what_it_lacks(tiny: TinyParts) -> None:
+    with pytest.raises(ValueError, match=r"quantization 4bit needs (bitsandbytes: pip|a CUDA GPU)"):
+        LanguageModel(str(tiny.language_model), quantization="4bit")
+
+
+@pytest.mark.skipif(not CAN_QUANTISE, reason="needs bitsandbytes and a CUDA GPU")
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_a_quantised_model_stays_near_the_exact_one(tiny: TinyParts, kind: str) -> None:
+    exact = loaded(tiny.language_model)
+    model = LanguageModel(str(tiny.language_model), quantization=kind)
+    states = model(model.llm.get_input_embeddings()(WORDS.cuda())).float().cpu()
+    expected = exact(exact.embed(WORDS))
+    assert (states - expected).norm() < 0.2 * expected.norm()

@@ -92,7 +92,9 @@ def exchange(modality: str, seed: int = 0) -> Conversation:
     return Conversation().user(*asked).assistant("Like this", medium(modality, seed + 1))
 
 
-def batch_of(chain: NextGPTModel, conversations: list[Conversation]) -> ChainBatch:
+def batch_of(
+    chain: NextGPTModel, conversations: list[Conversation], pack: bool = False
+) -> ChainBatch:
     """What a training step sees of conversations."""
 
     def features(modality: Modality, media: list[Medium]) -> Tensor:
@@ -103,5 +105,8 @@ def batch_of(chain: NextGPTModel, conversations: list[Conversation]) -> ChainBat
         return chain.decoders[modality].encode_text([str(each.caption) for each in media])
 
     return collate(
-        [chain.prompter.training_plan(each) for each in conversations], features, targets
+        [chain.prompter.training_plan(each) for each in conversations],
+        features,
+        targets,
+        pack=pack,
     )

@@ -1,11 +1,13 @@
 """The language model with its signal rows and LoRA; the only place that imports peft."""
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +90,46 @@ def _tokenizer_of(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def _model_of(folder: Path, dtype: torch.dtype) -> Any:
+def quantised(kind: str | None) -> dict[str, Any]:
+    """Options of ``from_pretrained`` for frozen weights in 8 or 4 bits, by bitsandbytes.
+
+    Raises:
+        ValueError: the kind is unknown, or the package or a GPU is missing.
+    """
+    if kind is None:
+        return {}
+    if kind not in ("8bit", "4bit"):
+        raise ValueError(f"unknown quantization {kind!r}; choose 8bit or 4bit")
+    if find_spec("bitsandbytes") is None:
+        raise ValueError(
+            f"quantization {kind} needs bitsandbytes: pip install 'nextgpt[quantization]'"
+        )
+    if not torch.cuda.is_available():
+        raise ValueError(
+            f"quantization {kind} needs a CUDA GPU, and there is none; leave it out, or hold the "
+            "weights in dtype: bfloat16"
+        )
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_8bit=kind == "8bit",
+        load_in_4bit=kind == "4bit",
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    # NOTE: the weights are quantised on the GPU that they are loaded to: each rank has its own.
+    gpu = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+    return {"quantization_config": config, "device_map": {"": gpu}}
+
+
+def _model_of(folder: Path, dtype: torch.dtype, quantization: str | None) -> Any:
     """Load a model, or its shapes alone where parts are built without weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if architectures.weightless():
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    options = quantised(quantization)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
 
 
 class LanguageModel(nn.Module):
@@ -111,6 +146,7 @@ class LanguageModel(nn.Module):
         max_length: int = 1024,
         lora: LoraOptions | None = None,
         dtype: str = "float32",
+        quantization: str | None = None,
     ) -> None:
         """Load the frozen model and its tokenizer.
 
@@ -120,6 +156,10 @@ class LanguageModel(nn.Module):
             max_length: Tokens of a sequence at most.
             lora: The adapter's options; it is added when something trains or loads it.
             dtype: Precision of the frozen weights.
+            quantization: Hold the frozen weights in ``8bit`` or ``4bit``: training only, on a GPU.
+
+        Raises:
+            ValueError: the weights cannot be quantised here.
         """
         super().__init__()
         if architectures.weightless():
@@ -131,7 +171,8 @@ class LanguageModel(nn.Module):
         self.max_length = max_length
         self.lora_options = lora or LoraOptions()
         self.tokenizer = _tokenizer_of(folder)
-        self.llm = _model_of(folder, getattr(torch, dtype))
+        self.quantization = quantization
+        self.llm = _model_of(folder, getattr(torch, dtype), quantization)
         # NOTE: peft writes this name into adapters; a folder in somebody's cache helps nobody.
         self.llm.name_or_path = source
         self.llm.requires_grad_(False)
@@ -265,6 +306,7 @@ class LanguageModel(nn.Module):
         inputs_embeds: Tensor,
         attention_mask: Tensor | None = None,
         past_key_values=None,  # noqa: ANN001  a transformers Cache
+        position_ids: Tensor | None = None,
     ) -> Tensor:
         """Run the layers.
 
@@ -273,23 +315,64 @@ class LanguageModel(nn.Module):
             attention_mask: (B, past + T), 1 where there is a token; all by default. Gaps may stand
                 anywhere: positions count tokens alone.
             past_key_values: A cache to read and extend.
+            position_ids: (B, T) of rows that hold several sequences, see `check_packing`; takes
+                the place of the mask.
 
         Returns:
             (B, T, D) states of the last layer, after the final norm.
         """
-        positions = None
-        if attention_mask is not None:
+        if position_ids is not None:
+            # NOTE: transformers looks for several sequences only where there is no mask.
+            attention_mask = None
+        elif attention_mask is not None:
             counted = attention_mask.cumsum(dim=1) - 1
-            positions = counted.clamp_min(0)[:, -inputs_embeds.shape[1] :]
+            position_ids = counted.clamp_min(0)[:, -inputs_embeds.shape[1] :]
         return (
             self.llm.get_decoder()(
                 inputs_embeds=inputs_embeds,
                 attention_mask=attention_mask,
-                position_ids=positions,
+                position_ids=position_ids,
                 past_key_values=past_key_values,
                 use_cache=past_key_values is not None,
             )
         ).last_hidden_state
+
+    @torch.no_grad()
+    def check_packing(self) -> None:
+        """Make sure that sequences which share a row do not see each other.
+
+        transformers tells them apart by their positions, for most architectures and kinds of
+        attention; for others they would leak into each other without a word.
+
+        Raises:
+            ValueError: the states of two sequences in a row differ from those of each alone.
+        """
+        embeds = self.embed(torch.arange(12, device=self.signal_rows["input"].device).view(2, 6))
+        first, second = embeds[:, :2], embeds[:, 2:]
+        alone = torch.cat([self(first), self(second)], dim=1)
+        positions = torch.tensor([0, 1, 0, 1, 2, 3], device=embeds.device).repeat(2, 1)
+        together = self(embeds, position_ids=positions)
+        worst = float((together - alone).abs().max() / alone.abs().max())
+        if worst > 0.05:  # bfloat16 rounds by 0.01
+            raise ValueError(
+                f"{type(self.llm).__name__} cannot tell sequences in one row apart (states differ "
+                f"by {worst:.0%}); leave `pack` out of the data"
+            )
+
+    def checkpoint_activations(self) -> None:
+        """Keep only the input of each layer for the backward pass, which computes the rest anew.
+
+        Raises:
+            ValueError: the architecture cannot.
+        """
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        self.llm.activation_checkpointing_enable()
+        for module in self.llm.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                # NOTE: only layers in training do it, and a model is loaded for evaluation; of this
+                # module alone, so that no dropout inside wakes up.
+                module.training = True
 
     def logits(self, states: Tensor) -> Tensor:
         """Score words and signal tokens; (..., D) -> (..., V + S) float32."""

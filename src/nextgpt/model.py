@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from nextgpt.bridges import Connector, LinearConnector
 from nextgpt.decoders import Decoder
 from nextgpt.encoders import Encoder
 from nextgpt.language_model import LanguageModel
+from nextgpt.losses import chunked_cross_entropy
 from nextgpt.modality import Modality
 from nextgpt.placement import Placement
 from nextgpt.projections import OutputProjection
@@ -19,16 +20,17 @@ from nextgpt.prompting import IGNORED, Prompter
 
 @dataclass
 class ChainBatch:
-    """Padded sequences with the places of media.
+    """Padded or packed sequences with the places of media.
 
     Attributes:
-        input_ids: (B, T) int64.
+        input_ids: (B, T) int64, B rows.
         attention_mask: (B, T) int64, 1 where there is a token.
         labels: (B, T) int64, -100 where nothing is learned.
         slots: By modality, (n, 2) int64: row and first position of every medium seen.
         features: By modality, (n, N, D_enc) float32 in the order of ``slots``.
         runs: By modality, (n, 2) int64: row and first position of every signal run.
         targets: By modality, (n, L, C) float32 target conditioning in the order of ``runs``.
+        position_ids: (B, T) int64 where rows hold several sequences; they start anew with each.
     """
 
     input_ids: Tensor
@@ -38,6 +40,7 @@ class ChainBatch:
     features: dict[Modality, Tensor] = field(default_factory=dict)
     runs: dict[Modality, Tensor] = field(default_factory=dict)
     targets: dict[Modality, Tensor] = field(default_factory=dict)
+    position_ids: Tensor | None = None
 
     def to(self, device: torch.device) -> "ChainBatch":
         """Copy to a device."""
@@ -45,7 +48,7 @@ class ChainBatch:
         def moved(value: Any) -> Any:
             if isinstance(value, dict):
                 return {key: tensor.to(device) for key, tensor in value.items()}
-            return value.to(device)
+            return value if value is None else value.to(device)
 
         return ChainBatch(**{each.name: moved(getattr(self, each.name)) for each in fields(self)})
 
@@ -54,19 +57,28 @@ RunStates = dict[Modality, tuple[Tensor, Tensor]]
 """By modality, states and input embeddings, (n, S, D) each, in the order of a batch's runs."""
 
 
-@dataclass
-class ChainOutput:
+class ChainOutput(NamedTuple):
     """What one pass over a batch yields.
 
     Attributes:
-        logits: (n, V + S) float32, one row a learned token.
+        cross_entropy: Scalar, mean of the learned tokens.
         labels: (n,) int64 of the learned tokens.
-        conditioning: By modality, (n, L, C) float32 in the order of the batch's runs.
+        states: (n, D) that they are scored from.
+        conditioning: By modality of the decoders, (n, L, C) float32 in the order of the batch's
+            runs; n is 0 where there are none.
+        score: Maps (..., D) states to (..., V + S) float32 logits.
     """
 
-    logits: Tensor
+    cross_entropy: Tensor
     labels: Tensor
+    states: Tensor
     conditioning: dict[Modality, Tensor]
+    score: Callable[[Tensor], Tensor]
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits of all learned tokens at once, (n, V + S) float32, computed at every call."""
+        return self.score(self.states)
 
 
 class NextGPTModel(nn.Module):
@@ -217,13 +229,19 @@ class NextGPTModel(nn.Module):
         return self.output_projections[modality](states.float(), embeds.float())
 
     def forward(self, batch: ChainBatch) -> ChainOutput:
-        """Score the learned tokens and project every signal run."""
+        """Score the learned tokens and project every signal run.
+
+        Every part takes part in every pass, if only with zero media: ranks that train together
+        wait for the gradients of all that train, whatever their batches hold.
+        """
         states, inputs_embeds = self._read(batch)
         # NOTE: the output table is a fifth of the micro model; only learned positions pay for it.
-        learned = batch.labels[:, 1:] != IGNORED
-        logits = self.language_model.logits(states[:, :-1][learned])
+        at_learned = batch.labels[:, 1:] != IGNORED
+        learned, labels = states[:, :-1][at_learned], batch.labels[:, 1:][at_learned]
+        score = self.language_model.logits
+        cross_entropy = chunked_cross_entropy(learned, labels, score)
         conditioning = self.project_runs(self._at_runs(batch, states, inputs_embeds))
-        return ChainOutput(logits, batch.labels[:, 1:][learned], conditioning)
+        return ChainOutput(cross_entropy, labels, learned, conditioning, score)
 
     def read_runs(self, batch: ChainBatch) -> RunStates:
         """Run the language model alone and return what ``project_runs`` takes."""
@@ -235,14 +253,26 @@ class NextGPTModel(nn.Module):
 
     def _read(self, batch: ChainBatch) -> tuple[Tensor, Tensor]:
         inputs_embeds = self.assemble(batch)
-        return self.language_model(inputs_embeds, batch.attention_mask), inputs_embeds
+        if not batch.features:
+            shape = self.encoder.feature_shape(self.encoder.modalities[0])
+            nothing = self.input_projection(inputs_embeds.new_zeros((0, *shape)).float())
+            inputs_embeds = inputs_embeds + nothing.sum().to(inputs_embeds.dtype)
+        states = self.language_model(
+            inputs_embeds, batch.attention_mask, position_ids=batch.position_ids
+        )
+        return states, inputs_embeds
 
     def _at_runs(self, batch: ChainBatch, states: Tensor, embeds: Tensor) -> RunStates:
         found = {}
-        for modality, runs in batch.runs.items():
+        signals = self.language_model.signals
+        for modality in signals.modalities:
+            runs = batch.runs.get(modality)
+            if runs is None:
+                runs = batch.input_ids.new_zeros((0, 2))
             rows, starts = runs.unbind(1)
-            length = self.language_model.signals.num_signal_tokens[modality]
-            positions = starts.unsqueeze(1) + torch.arange(length, device=starts.device)
+            positions = starts.unsqueeze(1) + torch.arange(
+                signals.num_signal_tokens[modality], device=starts.device
+            )
             at = (rows.unsqueeze(1), positions)
             found[modality] = (states[at], embeds[at])
         return found

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from nextgpt.ranks import summed
+
 EPSILON = 1e-6
 """Added to variances."""
 
@@ -28,8 +30,8 @@ class Standardise(nn.Module):
         self.register_buffer("num_batches", torch.zeros(()))
 
     def forward(self, items: Tensor) -> Tensor:
-        """Standardise (B, *shape); in training the statistics follow the batches."""
-        if self.training and len(items) > 1 and self.num_batches.isfinite():
+        """Standardise (B, *shape); in training the statistics follow the batches of all ranks."""
+        if self.training and self.num_batches.isfinite():
             self._follow(items.detach())
         return (items - self.mean) / (self.variance + EPSILON).sqrt()
 
@@ -40,11 +42,14 @@ class Standardise(nn.Module):
         self.num_batches.fill_(torch.inf)
 
     def _follow(self, items: Tensor) -> None:
+        count = summed(items.new_tensor(len(items)))
+        if count < 2:
+            return  # One item has no deviation.
         self.num_batches += 1
         # The first batches are averaged, later ones outweigh what is long past.
         share = max(self.momentum, 1 / float(self.num_batches))
-        self.mean.lerp_(items.mean(dim=0), share)
-        self.variance.lerp_((items - self.mean).square().mean(dim=0), share)
+        self.mean.lerp_(summed(items.sum(dim=0)) / count, share)
+        self.variance.lerp_(summed((items - self.mean).square().sum(dim=0)) / count, share)
 
 
 class OutputProjection(nn.Module):

@@ -129,6 +129,66 @@ def test_batches_hold_plans_of_similar_length_and_each_plan_once() -> None:
     assert longest != sorted(longest)
 
 
+def one_token(index: int) -> SequencePlan:
+    """A plan that tells its number, of a length that depends on it."""
+    return SequencePlan(torch.full((1 + 37 * index % 83,), index), torch.zeros(0), [], [])
+
+
+def taken(batches: SimilarLengths, number: int) -> list[list[int]]:
+    """Numbers of the plans in the next batches."""
+    chosen = itertools.islice(batches, number)
+    return [[int(plan.input_ids[0]) for plan in batch] for batch in chosen]
+
+
+@pytest.mark.parametrize("window", [1, SimilarLengths.WINDOW])
+def test_ranks_share_the_batches_of_a_single_process(window: int) -> None:
+    whole = taken(SimilarLengths(one_token, 6, 0, window), 20)
+    ranks = []
+    for rank in range(3):
+        batches = SimilarLengths(one_token, 2, 0, window)
+        batches.rank, batches.num_ranks = rank, 3
+        ranks.append(taken(batches, 20))
+    for batch, *shares in zip(whole, *ranks, strict=True):
+        assert [len(share) for share in shares] == [2, 2, 2]
+        assert sorted(sum(shares, [])) == sorted(batch)
+
+
+@pytest.mark.parametrize(("num_ranks", "batch_size"), [(1, 6), (3, 2), (2, 3)])
+def test_another_number_of_ranks_goes_on_where_the_first_stopped(
+    num_ranks: int, batch_size: int
+) -> None:
+    whole = SimilarLengths(one_token, 6, 0)
+    expected = taken(whole, 20)[13:]
+    found: list[list[int]] = [[] for _ in expected]
+    for rank in range(num_ranks):
+        batches = SimilarLengths(one_token, batch_size, 0)
+        batches.rank, batches.num_ranks = rank, num_ranks
+        batches.go_to(whole.place(13))
+        for batch, share in zip(found, taken(batches, 7), strict=True):
+            batch += share
+    assert list(map(sorted, found)) == list(map(sorted, expected))
+
+
+def test_other_batches_start_at_the_window_that_was_not_finished() -> None:
+    place = SimilarLengths(one_token, 2, 0).place(SimilarLengths.WINDOW + 3)
+    packed = SimilarLengths(one_token, 2, 0, window=1)
+    packed.go_to(place)
+    assert sorted(sum(taken(packed, 2), [])) == [16, 17, 18, 19]
+
+
+def test_packed_batches_hold_the_conversations_in_their_order(
+    chain: NextGPTModel, tmp_path: Path
+) -> None:
+    data = attached(ChainData([Counted()], batch_size=8, pack=True), chain, tmp_path)
+    plain = attached(ChainData([Counted()], batch_size=8), chain, tmp_path)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.position_ids is not None
+    assert len(batch.input_ids) < 8
+    plans = [plain._plan(Counted().conversation(index)) for index in range(8)]
+    tokens = sorted(batch.input_ids[batch.attention_mask.bool()].tolist())
+    assert tokens == sorted(torch.cat([plan.input_ids for plan in plans]).tolist())
+
+
 def test_validation_asks_for_the_same_conversations_each_time(
     chain: NextGPTModel, tmp_path: Path
 ) -> None:

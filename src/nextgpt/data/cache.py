@@ -1,6 +1,7 @@
 """Tensors that frozen parts compute, kept in the user's cache by content."""
 
 import hashlib
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -71,7 +72,8 @@ class TensorCache:
     def _write(self, tensors: dict[str, Tensor]) -> None:
         name = hashlib.sha256("\n".join(sorted(tensors)).encode()).hexdigest()[:16]
         path = self.folder / f"{name}.safetensors"
-        partial = path.with_suffix(".partial")
+        # Ranks on several machines may write the same shard.
+        partial = path.with_suffix(f".{uuid.uuid4().hex[:12]}.partial")
         save_file(tensors, partial)
         partial.rename(path)
         self._place.update(dict.fromkeys(tensors, path))

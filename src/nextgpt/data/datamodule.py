@@ -52,46 +52,63 @@ class Mixture(Dataset):
 class SimilarLengths(IterableDataset):
     """Endless batches of plans that are about as long as each other: padding costs time.
 
-    Plans are made WINDOW batches at a time, sorted by length, and their batches taken in random
-    order.
+    Plans are made ``window`` batches at a time, sorted by length, and their batches taken in random
+    order. Of several ranks each takes its share of every batch, so that their plans together are
+    those of a single process, and any number of ranks goes on where any other stopped.
     """
 
     WINDOW: ClassVar[int] = 8
 
-    def __init__(self, plan: Callable[[int], SequencePlan], batch_size: int, seed: int) -> None:
-        """Start at the beginning.
+    def __init__(
+        self,
+        plan: Callable[[int], SequencePlan],
+        batch_size: int,
+        seed: int,
+        window: int = WINDOW,
+    ) -> None:
+        """Start at the beginning, as the only rank.
 
         Args:
             plan: Makes the plan of conversation 0, 1, 2 ...
-            batch_size: Plans a batch.
+            batch_size: Plans a batch of one rank.
             seed: Of the batches' order.
+            window: Batches that are sorted together; with 1 their plans are not of similar length.
         """
-        self.plan, self.batch_size, self.seed = plan, batch_size, seed
+        self.plan, self.rank_batch_size, self.seed, self.window = plan, batch_size, seed, window
+        self.rank, self.num_ranks = 0, 1
         self.first, self.num_taken = 0, 0
+
+    @property
+    def batch_size(self) -> int:
+        """Plans a batch of all ranks together."""
+        return self.rank_batch_size * self.num_ranks
 
     def __iter__(self) -> Iterator[list[SequencePlan]]:
         """Go on behind the batches taken."""
-        num_windows, num_batches = divmod(self.num_taken, self.WINDOW)
-        size = self.WINDOW * self.batch_size
+        num_windows, num_batches = divmod(self.num_taken, self.window)
+        size = self.window * self.batch_size
         for start in itertools.count(self.first + num_windows * size, size):
             plans = [self.plan(index) for index in range(start, start + size)]
             plans.sort(key=lambda plan: len(plan.input_ids))
             batches = [plans[at : at + self.batch_size] for at in range(0, size, self.batch_size)]
             random.Random(f"{self.seed} {start}").shuffle(batches)
-            yield from batches[num_batches:]
+            for batch in batches[num_batches:]:
+                yield batch[self.rank :: self.num_ranks]
             num_batches = 0
 
     def place(self, num_new: int) -> dict[str, int]:
         """Describe the place behind ``num_new`` more batches, for ``go_to``."""
         num_taken = self.num_taken + num_new
-        return {"first": self.first, "num_taken": num_taken, "batch_size": self.batch_size}
+        sizes = {"batch_size": self.batch_size, "window": self.window}
+        return {"first": self.first, "num_taken": num_taken, **sizes}
 
     def go_to(self, place: Mapping[str, int]) -> None:
-        """Go on there; with another batch size, at the start of the window it lies in."""
+        """Go on there; with batches of another size, at the start of the window it lies in."""
         self.first, self.num_taken = place["first"], place["num_taken"]
-        if place["batch_size"] != self.batch_size:
-            num_seen = self.num_taken // self.WINDOW * self.WINDOW * place["batch_size"]
-            self.first, self.num_taken = self.first + num_seen, 0
+        batch_size, window = place["batch_size"], place.get("window", self.WINDOW)
+        if (batch_size, window) != (self.batch_size, self.window):
+            self.first += self.num_taken // window * window * batch_size
+            self.num_taken = 0
 
 
 class ChainData(lightning.LightningDataModule):
@@ -106,6 +123,7 @@ class ChainData(lightning.LightningDataModule):
         num_validation: int = 64,
         num_conversations: int | None = None,
         requests: Path | None = None,
+        pack: bool = False,
         seed: int = 0,
     ) -> None:
         """Choose sources.
@@ -114,11 +132,13 @@ class ChainData(lightning.LightningDataModule):
             train: Sources of the training conversations.
             validation: Sources of the validation conversations, in equal shares.
             weights: Relative share of each training source; equal by default.
-            batch_size: Conversations a step.
+            batch_size: Conversations a step and rank.
             num_validation: Conversations of one validation.
             num_conversations: Training conversations before the first comes again, in whole windows
                 of batches; endless by default.
             requests: JSON lines that ``predict`` answers, one conversation each.
+            pack: Let conversations share rows, so that little is padded though batches hold
+                conversations of every length. Otherwise they hold similar ones.
             seed: Of the mixture.
         """
         super().__init__()
@@ -131,21 +151,29 @@ class ChainData(lightning.LightningDataModule):
             )
         self.batch_size = batch_size
         self.num_validation = num_validation
-        window = SimilarLengths.WINDOW * batch_size
-        if num_conversations is not None and (num_conversations < 1 or num_conversations % window):
-            raise ValueError(
-                f"num_conversations is {num_conversations}, which is not a multiple of {window} "
-                f"({SimilarLengths.WINDOW} batches of {batch_size}); choose "
-                f"{(num_conversations // window + 1) * window}"
-            )
         self.num_conversations = num_conversations
         self.requests = requests
+        self.pack = pack
         self.seed = seed
         mixture = Mixture(self.train, self.weights, seed, num_conversations or 2**31)
         self.batches = SimilarLengths(
-            lambda index: self._plan(mixture[index % len(mixture)]), batch_size, seed
+            lambda index: self._plan(mixture[index % len(mixture)]),
+            batch_size,
+            seed,
+            1 if pack else SimilarLengths.WINDOW,
         )
+        self._check_num_conversations()
         self.first_step = 0
+
+    def _check_num_conversations(self) -> None:
+        """Raise ValueError unless the batches of all ranks come again as they were."""
+        window, number = self.batches.window * self.batches.batch_size, self.num_conversations
+        if number is not None and (number < 1 or number % window):
+            raise ValueError(
+                f"num_conversations is {number}, which is not a multiple of {window} "
+                f"({self.batches.window} batches of {self.batches.batch_size}); choose "
+                f"{(number // window + 1) * window}"
+            )
 
     @property
     def chain(self) -> NextGPTModel:
@@ -155,10 +183,28 @@ class ChainData(lightning.LightningDataModule):
         assert isinstance(chain, NextGPTModel)
         return chain
 
+    def prepare_data(self) -> None:
+        """Let one rank of a node fill the caches, while the others wait to read them."""
+        trainer = self.trainer
+        assert trainer is not None and trainer.state.fn is not None, "called by a trainer"
+        if trainer.world_size > 1:
+            self.setup(trainer.state.fn.value)
+
     def setup(self, stage: str) -> None:
-        """Prepare the sources; compute features and conditioning that are not in the cache yet."""
+        """Prepare the sources; compute features and conditioning that are not in the cache yet.
+
+        Raises:
+            ValueError: the language model cannot read packed rows, or the conversations do not
+                fill whole batches of all ranks.
+        """
         if stage not in ("fit", "validate"):
             return
+        assert self.trainer is not None
+        self.batches.rank = self.trainer.global_rank
+        self.batches.num_ranks = self.trainer.world_size
+        self._check_num_conversations()
+        if self.pack:
+            self.chain.language_model.check_packing()
         folder = cache_dir() / "features"
         self._features = TensorCache(folder, self.chain.encoder.fingerprint())
         self._targets = {
@@ -211,7 +257,7 @@ class ChainData(lightning.LightningDataModule):
         return self.chain.prompter.training_plan(conversation)
 
     def _collate(self, plans: list[SequencePlan]) -> ChainBatch:
-        return collate(plans, self.features, self.targets)
+        return collate(plans, self.features, self.targets, pack=self.pack)
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches of the training mixture."""

@@ -9,6 +9,7 @@ from nextgpt.generation import NextGPT
 from nextgpt.media import load_medium
 from nextgpt.messages import Conversation
 from nextgpt.model import NextGPTModel
+from nextgpt.training.strategies import FullyShardedStrategy
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,12 @@ class SampleReplies(lightning.Callback):
     def on_validation_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Answer all questions with the model as it is now."""
-        if trainer.sanity_checking:
+        """Answer all questions with the model as it is now, on one rank.
+
+        A sharded model cannot answer on one rank alone: nothing is asked there.
+        """
+        sharded = isinstance(trainer.strategy, FullyShardedStrategy)
+        if trainer.sanity_checking or sharded or not trainer.is_global_zero:
             return
         mode = pl_module.training
         chain = pl_module.chain

@@ -14,11 +14,13 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nextgpt.checkpoint import anchored
 from nextgpt.training.allocator import keep_freed_memory
 from nextgpt.training.checkup import is_stage, plan_of, refuse_what_cannot_start
 from nextgpt.training.stage import Stage
+from nextgpt.training.strategies import lost_a_rank
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -129,9 +131,22 @@ class ConfiguredCLI(LightningCLI):
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run ``fit``, ``validate`` or ``predict``; see ``configured`` for options and errors."""
+    """Run ``fit``, ``validate`` or ``predict``; see ``configured`` for options and errors.
+
+    Raises:
+        ValueError: also, another rank is gone, and this one cannot go on without it.
+    """
     command, *options = arguments
-    configured(options, command)
+    try:
+        configured(options, command)
+    except RuntimeError as error:
+        if not lost_a_rank(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"another rank of this run is gone; what it wrote last says why ({reason}). Start the "
+            "run again with --ckpt_path last"
+        ) from error
     return 0
 
 
@@ -174,7 +189,7 @@ def configured(
                 run=command is not None,
                 args=[*words, *(["--config", str(joined)] if files else []), *rest],
             )
-        except (ArgumentError, ValueError) as error:
+        except (ArgumentError, MisconfigurationException, ValueError) as error:
             raise ValueError(first_cause(str(error))) from error
 
 

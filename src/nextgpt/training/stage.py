@@ -14,13 +14,18 @@ from torch import Tensor
 from nextgpt import checkpoint
 from nextgpt.data.datamodule import ChainData
 from nextgpt.generation import NextGPT
-from nextgpt.losses import alignment_loss, caption_cross_entropy
+from nextgpt.losses import alignment_loss, alignment_weight
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.model import ChainBatch, NextGPTModel, RunStates
+from nextgpt.ranks import summed
+from nextgpt.training import strategies
 from nextgpt.training.schedule import adamw_with_cosine
 
 logger = logging.getLogger(__name__)
+
+Losses = dict[str, tuple[Tensor, Tensor]]
+"""Losses of this rank's batch by name, each with how much it counts beside other ranks'."""
 
 
 class Stage(lightning.LightningModule):
@@ -41,10 +46,12 @@ class Stage(lightning.LightningModule):
         grow: bool = False,
         output: Path | None = None,
         learning_rate: float = 5e-4,
+        learning_rates: dict[str, float] | None = None,
         weight_decay: float = 0.0,
         alignment: str = "mse",
         alignment_weight: float = 1.0,
         embedding_noise: float = 0.0,
+        activation_checkpointing: bool = False,
     ) -> None:
         """Prepare the stage.
 
@@ -55,11 +62,17 @@ class Stage(lightning.LightningModule):
             grow: Let ``start_from`` lack decoders that the chain has; they are learned anew.
             output: Directory that the trained parts are written to at the end.
             learning_rate: Peak learning rate, after 3% warm-up; falls to zero as a cosine.
+            learning_rates: Peak learning rate of parts that have one of their own.
             weight_decay: Of AdamW.
             alignment: Kind of the alignment loss: mse, norm or cosine.
             alignment_weight: Factor of the alignment loss beside the cross-entropy.
             embedding_noise: Alpha of the noise on the words' embeddings (NEFTune,
                 arXiv:2310.05914): what is asked is learned, less by which words; none when 0.
+            activation_checkpointing: Keep only the input of each layer of the language model for
+                the backward pass, which computes the rest anew: less memory, a third slower.
+
+        Raises:
+            ValueError: a part has a learning rate and does not train.
         """
         super().__init__()
         self.chain = chain
@@ -67,10 +80,16 @@ class Stage(lightning.LightningModule):
         self.start_from = start_from
         self.output = output
         self.learning_rate = learning_rate
+        self.learning_rates = learning_rates or {}
         self.weight_decay = weight_decay
         self.alignment = alignment
         self.alignment_weight = alignment_weight
         self.embedding_noise = embedding_noise
+        if idle := sorted(set(self.learning_rates) - set(trains)):
+            raise ValueError(
+                f"learning_rates names {', '.join(idle)}, which this stage does not train; it "
+                f"trains {', '.join(trains) or 'nothing'}"
+            )
         self.chain_config: dict[str, Any] = {}
         """The configuration that ``chain`` was built from; set by the command line."""
         self._run_states: dict[bytes, RunStates] = {}
@@ -78,6 +97,8 @@ class Stage(lightning.LightningModule):
         if start_from is not None:
             checkpoint.load_trained(chain, start_from, grow)
         chain.set_trainable(trains)
+        if activation_checkpointing:
+            chain.language_model.checkpoint_activations()
 
     @property
     def data(self) -> ChainData:
@@ -86,8 +107,21 @@ class Stage(lightning.LightningModule):
         assert isinstance(data, ChainData)
         return data
 
+    def setup(self, stage: str) -> None:
+        """Refuse a trainer that cannot train the chain, or save its trained parts."""
+        strategies.check(self.trainer.strategy, self.trainer.precision, self.chain)
+
+    def configure_model(self) -> None:
+        """Shard the chain where the strategy does that."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, strategies.FullyShardedStrategy):
+            strategy.shard(self.chain)
+
     def on_fit_start(self) -> None:
         """Say what trains; let the words' embeddings be noisy while it does."""
+        if self.global_rank:
+            # Ranks start alike; noise and dropout of theirs must not be.
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
         for part, parameters in self.chain.trainable_parts().items():
             count = sum(parameter.numel() for parameter in parameters.values())
             state = "trains" if part in self.trains else "frozen"
@@ -106,20 +140,19 @@ class Stage(lightning.LightningModule):
             self._noise.remove()
             self.chain.language_model.llm.get_input_embeddings().eval()
 
-    def _losses(self, batch: ChainBatch) -> dict[str, Tensor]:
+    def _losses(self, batch: ChainBatch) -> Losses:
         output = self.chain(batch)
-        losses = {"cross_entropy": caption_cross_entropy(output.logits, output.labels)}
+        num_learned = torch.tensor(len(output.labels), device=self.device)
+        losses = {"cross_entropy": (output.cross_entropy, num_learned)}
         return losses | self._alignment(output.conditioning, batch)
 
-    def _alignment(
-        self, conditioning: dict[Modality, Tensor], batch: ChainBatch
-    ) -> dict[str, Tensor]:
-        return {
-            f"alignment_{modality}": alignment_loss(
-                predicted, batch.targets[modality], self.alignment
-            )
-            for modality, predicted in conditioning.items()
-        }
+    def _alignment(self, conditioning: dict[Modality, Tensor], batch: ChainBatch) -> Losses:
+        losses = {}
+        for modality, predicted in conditioning.items():
+            target = batch.targets.get(modality, predicted[:0].detach())
+            loss = alignment_loss(predicted, target, self.alignment)
+            losses[f"alignment_{modality}"] = (loss, alignment_weight(target, self.alignment))
+        return losses
 
     @property
     def _remembers(self) -> bool:
@@ -137,33 +170,41 @@ class Stage(lightning.LightningModule):
             self._run_states[key] = self.chain.read_runs(batch)
         return self._run_states[key]
 
-    def _total(self, losses: dict[str, Tensor]) -> Tensor:
-        weights = {
-            name: 1.0 if name == "cross_entropy" else self.alignment_weight for name in losses
-        }
-        return sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
+    def _total(self, losses: Losses) -> tuple[Tensor, dict[str, Tensor]]:
+        """What to go down, and the losses of all ranks' batches together.
 
-    def training_step(self, batch: ChainBatch) -> Tensor | None:
-        """Sum of cross-entropy and alignment; each is logged.
-
-        Returns:
-            None, and nothing is learned, where a batch holds nothing for the parts that train.
+        Strategies average the gradients of all ranks. Each loss is weighted so that this average
+        is the gradient of one process with all the batches.
         """
+        values = torch.stack([loss for loss, _ in losses.values()])
+        ours = torch.stack([weight.float() for _, weight in losses.values()])
+        weights, sums = summed(torch.stack([ours, ours * values]))
+        factors = values.new_tensor(
+            [1.0 if name == "cross_entropy" else self.alignment_weight for name in losses]
+        )
+        divisors = weights.clamp_min(torch.finfo(weights.dtype).tiny)  # None has some of it.
+        total = (factors * ours / divisors * values).sum() * self.trainer.world_size
+        means = sums / divisors
+        found = {
+            name: mean for name, mean, weight in zip(losses, means, weights, strict=True) if weight
+        }
+        return total, found | {"loss": (factors * means).sum()}
+
+    def training_step(self, batch: ChainBatch) -> Tensor:
+        """Sum of cross-entropy and alignment; each is logged, as the mean of all ranks."""
         if self._remembers:
             losses = self._alignment(self.chain.project_runs(self._remembered(batch)), batch)
         else:
             losses = self._losses(batch)
-        total = self._total(losses)
-        self.log_dict(losses, prog_bar=True, batch_size=len(batch.input_ids))
-        self.log("loss", total, batch_size=len(batch.input_ids))
-        return total if total.requires_grad else None
+        total, found = self._total(losses)
+        self.log_dict(found, prog_bar=True, batch_size=len(batch.input_ids))
+        return total
 
     def validation_step(self, batch: ChainBatch) -> None:
         """The same losses on held-out data, under ``validation/``."""
-        losses = self._losses(batch)
-        logged = {f"validation/{name}": loss for name, loss in losses.items()}
-        logged["validation/loss"] = self._total(losses)
-        self.log_dict(logged, batch_size=len(batch.input_ids))
+        _, found = self._total(self._losses(batch))
+        logged = {f"validation/{name}": loss for name, loss in found.items()}
+        self.log_dict(logged, batch_size=len(batch.input_ids), sync_dist=True)
 
     def predict_step(self, batch: tuple[int, Conversation]) -> None:
         """Answer one request: a line of ``replies.jsonl`` and its media in the log folder."""
@@ -175,7 +216,16 @@ class Stage(lightning.LightningModule):
             replies.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def on_predict_start(self) -> None:
-        """Start a new file of replies."""
+        """Start a new file of replies.
+
+        Raises:
+            ValueError: several ranks would write it.
+        """
+        if self.trainer.world_size > 1:
+            raise ValueError(
+                f"predict answers in one process, not {self.trainer.world_size}; set "
+                "--trainer.devices 1"
+            )
         folder = Path(self.trainer.default_root_dir) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "replies.jsonl").write_text("")
@@ -185,9 +235,17 @@ class Stage(lightning.LightningModule):
         logger.info("replies are in %s", Path(self.trainer.default_root_dir) / "predictions")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW on the trainable parameters, cosine to zero."""
+        """AdamW on the parts that train, each with its learning rate; cosine to zero."""
+        parts = self.chain.trainable_parts()
         return adamw_with_cosine(
-            [p for p in self.chain.parameters() if p.requires_grad],
+            [
+                {
+                    "name": part,
+                    "params": list(parts[part].values()),
+                    "lr": self.learning_rates.get(part, self.learning_rate),
+                }
+                for part in self.trains
+            ],
             self.learning_rate,
             int(self.trainer.estimated_stepping_batches),
             self.weight_decay,
@@ -213,7 +271,7 @@ class Stage(lightning.LightningModule):
 
     def on_train_end(self) -> None:
         """Hand the trained parts on."""
-        if self.output is None or not self.trainer.is_global_zero:
+        if self.output is None:
             return
         metrics = {
             name: round(float(value), 5) for name, value in self.trainer.callback_metrics.items()
@@ -223,12 +281,15 @@ class Stage(lightning.LightningModule):
             "parent": str(self.start_from) if self.start_from else None,
             "steps": self.trainer.global_step,
             "learning_rate": self.learning_rate,
+            "learning_rates": self.learning_rates,
             "metrics": metrics,
             "data": self.data.provenance(),
             "earlier": self._earlier(),
         }
-        checkpoint.save(self.chain, self.output, self.chain_config, provenance)
-        logger.info("trained parts are in %s", self.output)
+        with strategies.in_one_piece(self.chain):
+            if self.trainer.is_global_zero:
+                checkpoint.save(self.chain, self.output, self.chain_config, provenance)
+                logger.info("trained parts are in %s", self.output)
 
     def _earlier(self) -> list[dict[str, Any]]:
         """What the trainings before this one wrote, the first one first."""

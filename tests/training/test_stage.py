@@ -1,0 +1,107 @@
+"""One stage: what its options change, and that ranks and a single process mean the same loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from quiet_trainer import quiet_trainer
+from tiny_chain import batch_of, exchange, tiny_chain
+
+from nextgpt.data.conversations import ConversationSource
+from nextgpt.data.datamodule import ChainData
+from nextgpt.messages import Conversation
+from nextgpt.modality import Modality
+from nextgpt.training.stage import Stage
+
+if TYPE_CHECKING:
+    from conftest import TinyParts
+
+PARTS = ["lora", "input_projection", "output_projections", "signal_rows"]
+
+
+class Exchanges(ConversationSource):
+    """Exchanges of all modalities in turn."""
+
+    def conversation(self, index: int) -> Conversation:
+        return exchange(list(Modality)[index % 4], seed=index % 3)
+
+
+def test_a_part_can_have_a_learning_rate_of_its_own(
+    tiny: TinyParts, own_cache: Path, tmp_path: Path
+) -> None:
+    rates = {"lora": 0.0, "signal_rows": 3e-3}
+    stage = Stage(tiny_chain(tiny), PARTS, learning_rate=1e-3, learning_rates=rates)
+    before = {
+        part: [p.detach().clone() for p in parameters.values()]
+        for part, parameters in stage.chain.trainable_parts().items()
+    }
+    trainer = quiet_trainer(tmp_path, 2, limit_val_batches=0)
+    trainer.fit(stage, datamodule=ChainData([Exchanges()], batch_size=8))
+    moved = {
+        part: max(
+            float((p - old).abs().max())
+            for p, old in zip(parameters.values(), before[part], strict=True)
+        )
+        for part, parameters in stage.chain.trainable_parts().items()
+    }
+    # Adam's first step moves every element by its learning rate, whatever the gradient; the second
+    # is at the end of the cosine.
+    assert moved["lora"] == 0
+    assert moved["signal_rows"] == pytest.approx(3e-3, rel=1e-3)
+    assert moved["input_projection"] == pytest.approx(1e-3, rel=1e-3)
+    assert moved["output_projections"] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_learning_rate_of_a_part_that_does_not_train_is_refused(tiny: TinyParts) -> None:
+    with pytest.raises(ValueError, match=r"names lora, which .* does not train; it trains signal"):
+        Stage(tiny_chain(tiny), ["signal_rows"], learning_rates={"lora": 1e-4})
+
+
+def test_checkpointed_activations_teach_the_same(
+    tiny: TinyParts, own_cache: Path, tmp_path: Path
+) -> None:
+    taught = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        stage = Stage(tiny_chain(tiny), PARTS, activation_checkpointing=checkpointing)
+        passes: list[bool] = []
+        layer = stage.chain.language_model.llm.get_decoder().layers[0].mlp
+        layer.register_forward_hook(lambda *_, passes=passes: passes.append(True))
+        trainer = quiet_trainer(tmp_path, 3, limit_val_batches=0)
+        trainer.fit(stage, datamodule=ChainData([Exchanges()], batch_size=4))
+        assert len(passes) == (6 if checkpointing else 3)
+        taught.append([p for p in stage.chain.parameters() if p.requires_grad])
+    # Measured worst case 0.
+    torch.testing.assert_close(taught[0], taught[1], atol=1e-6, rtol=0)
+
+
+def test_bfloat16_trains_in_float32_and_stays_near(
+    tiny: TinyParts, own_cache: Path, tmp_path: Path
+) -> None:
+    losses = {}
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        stage = Stage(tiny_chain(tiny), PARTS)
+        trainer = quiet_trainer(tmp_path, 2, limit_val_batches=0, precision=precision)
+        trainer.fit(stage, datamodule=ChainData([Exchanges()], batch_size=8))
+        assert {p.dtype for p in stage.parameters() if p.requires_grad} == {torch.float32}
+        losses[precision] = float(trainer.callback_metrics["loss"])
+    # Measured difference 0.1%.
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], rel=0.02)
+    assert losses["bf16-mixed"] != losses["32-true"]
+
+
+def test_the_losses_of_a_batch_are_logged_where_it_holds_something_for_them(
+    tiny: TinyParts, own_cache: Path, tmp_path: Path
+) -> None:
+    stage = Stage(tiny_chain(tiny), PARTS, alignment_weight=0.5)
+    stage.trainer = quiet_trainer(tmp_path, 1)
+    batch = batch_of(stage.chain, [exchange("image"), exchange("text")])
+    total, found = stage._total(stage._losses(batch))
+    assert set(found) == {"cross_entropy", "alignment_image", "loss"}
+    assert float(total) == pytest.approx(float(found["loss"]))
+    expected = found["cross_entropy"] + 0.5 * found["alignment_image"]
+    assert float(total) == pytest.approx(float(expected))
