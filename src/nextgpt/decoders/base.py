@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,10 @@ import PIL.Image
 import torch
 from torch import Tensor
 
+from nextgpt.decoders.latents import encoded, latent_scale
+from nextgpt.decoders.quiet import quiet_loading
 from nextgpt.decoders.steps import OnStep, denoised
+from nextgpt.losses import denoising_loss
 from nextgpt.media import Medium
 from nextgpt.modality import Modality
 from nextgpt.sources import resolve
@@ -103,9 +105,12 @@ class Decoder:
         """Conditioning length L and width D_cond, read from the configuration files alone."""
         return self._max_text_length, self._text_encoder_config["hidden_size"]
 
+    def _config(self, component: str) -> dict[str, Any]:
+        return _read_json(self.directory / component / "config.json")
+
     @property
     def _text_encoder_config(self) -> dict[str, Any]:
-        return _read_json(self.directory / "text_encoder" / "config.json")
+        return self._config("text_encoder")
 
     @cached_property
     def _max_text_length(self) -> int:
@@ -123,6 +128,11 @@ class Decoder:
     def fingerprint(self) -> str:
         """Return a SHA-256 over the pipeline's weights and configuration, file by file."""
         return self._fingerprint
+
+    def latents_fingerprint(self) -> str:
+        """Return 16 hexadecimal digits of all that decides ``latents``: the key of their cache."""
+        decides = f"{self.fingerprint()} {self._media_size()}"
+        return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -157,6 +167,60 @@ class Decoder:
                 return_tensors="pt",
             ).to(self.device)
             return self._embed(self._component("text_encoder"), tokens).float()
+
+    def latents(self, media: Sequence[Medium]) -> Tensor:
+        """Encode media to what the U-Net makes from noise.
+
+        Media are brought to the size that ``decode`` makes: pictures and frames are scaled and
+        cropped to their middle, of sounds and clips the beginning is taken. The autoencoder's mean
+        stands for its distribution, so that equal media always give equal latents.
+
+        Returns:
+            (B, C, ...) float32 on the decoder's device, in the U-Net's scale, without gradient.
+
+        Raises:
+            ValueError: a medium cannot be read.
+        """
+        with self._exclusive():
+            autoencoder = self._component("vae")
+            values = torch.stack([self._values(medium) for medium in media])
+            latents = encoded(autoencoder, values.to(self.device, self.dtype))
+            return latents.float() * autoencoder.config.scaling_factor
+
+    def denoising_loss(
+        self,
+        conditioning: Tensor,
+        latents: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """How badly the frozen U-Net denoises latents when told ``conditioning``.
+
+        Gradients flow through the U-Net to ``conditioning``; its own weights get none. Loads the
+        U-Net alone.
+
+        Args:
+            conditioning: (B, L, D_cond) float, from the output projection.
+            latents: (B, C, ...) float32, see ``latents``.
+            generator: Of noise and timesteps, see `nextgpt.losses.denoising_loss`.
+
+        Returns:
+            (B,) float32, weighted by min-SNR.
+
+        Raises:
+            ValueError: the pipeline's scheduler is for neither epsilon nor v-prediction.
+        """
+        with self._lock, torch.autocast(self.device.type, enabled=False):
+            unet, scheduler = self._component("unet"), self._component("scheduler")
+            prompt_embeds = self._prompt_embeds(conditioning.to(self.device)).to(self.dtype)
+            return denoising_loss(
+                lambda noisy, timesteps: self._predict(
+                    unet, noisy.to(self.dtype), timesteps, prompt_embeds
+                ),
+                latents.to(self.device),
+                scheduler.alphas_cumprod,
+                scheduler.config.prediction_type,
+                generator,
+            )
 
     def decode(
         self,
@@ -254,6 +318,25 @@ class Decoder:
         """Bring conditioning (B, L, D_cond) into the form of the pipeline's ``prompt_embeds``."""
         return conditioning
 
+    def _predict(
+        self, unet: Any, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+    ) -> Tensor:
+        """Run the U-Net on noisy latents as the pipeline does."""
+        return unet(noisy, timesteps, encoder_hidden_states=prompt_embeds).sample
+
+    def _media_size(self) -> tuple[float, ...]:
+        """Return the sizes that ``_values`` brings media to."""
+        raise NotImplementedError
+
+    def _values(self, medium: Medium) -> Tensor:
+        """Prepare one medium for the autoencoder: (..., channels, height, width) float32."""
+        raise NotImplementedError
+
+    @cached_property
+    def _trained_side(self) -> int:
+        """Pixels along a side of what the U-Net was trained on."""
+        return int(self._config("unet")["sample_size"]) * latent_scale(self._config("vae"))
+
     def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
         """Call the pipeline with ``arguments`` and wrap what it returns."""
         raise NotImplementedError
@@ -270,7 +353,7 @@ class Decoder:
             index = _read_json(self.directory / "model_index.json")
             names = [name for name in _STRICT_COMPONENTS if name in index]
             components = {name: self._component(name) for name in names}
-            with _quiet_loading():
+            with quiet_loading():
                 pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
                     self.directory, dtype=self.dtype, **components
                 )
@@ -290,8 +373,9 @@ class Decoder:
             library, class_name = index[name]
             component_class = getattr(importlib.import_module(library), class_name)
             folder = self.directory / name
-            with _quiet_loading():
-                if name == "tokenizer":
+            # NOTE: weights loaded in inference mode could never again be part of a backward pass.
+            with quiet_loading(), torch.inference_mode(False):
+                if name in ("tokenizer", "scheduler"):
                     component = component_class.from_pretrained(folder)
                 else:
                     component, report = component_class.from_pretrained(
@@ -312,46 +396,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} cannot be read ({error}): a decoder's source must be a diffusers directory"
         ) from error
-
-
-# Said by diffusers of directories that are as they should be.
-_EXPECTED_MESSAGES = (
-    "has been deprecated and will not receive bug fixes",  # the video and audio pipelines
-    "You have disabled the safety checker",
-    "The config attributes {'block_out_channels'",  # AutoencoderTiny, of its own saved config
-    "Expected types for vae",  # AutoencoderTiny in the place of AutoencoderKL
-)
-_TALKATIVE_LOGGERS = (
-    "diffusers.configuration_utils",
-    "diffusers.pipelines.pipeline_utils",
-    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
-)
-# Loading changes process-wide settings for its time; one at a time puts them back in order.
-_LOADING = threading.RLock()
-
-
-def _is_unexpected(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in _EXPECTED_MESSAGES)
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """Hold back the libraries' loading bars and the messages known to mean nothing."""
-    import diffusers
-    import transformers
-
-    bars = (diffusers.utils.logging, transformers.utils.logging)
-    with _LOADING:
-        active_bars = [library for library in bars if library.is_progress_bar_enabled()]
-        loggers = [logging.getLogger(name) for name in _TALKATIVE_LOGGERS]
-        for library in active_bars:
-            library.disable_progress_bar()
-        for logger in loggers:
-            logger.addFilter(_is_unexpected)
-        try:
-            yield
-        finally:
-            for library in active_bars:
-                library.enable_progress_bar()
-            for logger in loggers:
-                logger.removeFilter(_is_unexpected)

@@ -42,7 +42,7 @@ class Stage(lightning.LightningModule):
         output: Path | None = None,
         learning_rate: float = 5e-4,
         weight_decay: float = 0.0,
-        alignment: str = "mse",
+        alignment: str = "relative_mse",
         alignment_weight: float = 1.0,
         embedding_noise: float = 0.0,
     ) -> None:
@@ -56,7 +56,7 @@ class Stage(lightning.LightningModule):
             output: Directory that the trained parts are written to at the end.
             learning_rate: Peak learning rate, after 3% warm-up; falls to zero as a cosine.
             weight_decay: Of AdamW.
-            alignment: Kind of the alignment loss: mse, norm or cosine.
+            alignment: Kind of the alignment loss: relative_mse, mse, norm or cosine.
             alignment_weight: Factor of the alignment loss beside the cross-entropy.
             embedding_noise: Alpha of the noise on the words' embeddings (NEFTune,
                 arXiv:2310.05914): what is asked is learned, less by which words; none when 0.
