@@ -18,6 +18,7 @@ def collate(
     plans: Sequence[SequencePlan],
     features: MediaToTensor,
     targets: MediaToTensor | None = None,
+    latents: MediaToTensor | None = None,
     pad_id: int = 0,
 ) -> ChainBatch:
     """Pad plans on the right and gather their media.
@@ -26,6 +27,7 @@ def collate(
         plans: B plans.
         features: Gives the encoder features of media in slots, (n, N, D_enc).
         targets: Gives the target conditioning of media in runs, (n, L, C); None leaves it out.
+        latents: Gives the latents of media in runs, (n, C, ...); None leaves them out.
         pad_id: Token at padded positions; masked and never learned.
     """
     length = max(len(plan.input_ids) for plan in plans)
@@ -48,6 +50,9 @@ def collate(
         runs = [(row, run) for row, run in runs if run.modality == modality]
         if runs:
             batch.runs[modality] = torch.tensor([(row, run.start) for row, run in runs])
+            asked = [run.medium for _, run in runs]
             if targets is not None:
-                batch.targets[modality] = targets(modality, [run.medium for _, run in runs])
+                batch.targets[modality] = targets(modality, asked)
+            if latents is not None:
+                batch.latents[modality] = latents(modality, asked)
     return batch

@@ -28,6 +28,7 @@ class ChainBatch:
         features: By modality, (n, N, D_enc) float32 in the order of ``slots``.
         runs: By modality, (n, 2) int64: row and first position of every signal run.
         targets: By modality, (n, L, C) float32 target conditioning in the order of ``runs``.
+        latents: By modality, (n, C, ...) float32 latents of the media in the order of ``runs``.
     """
 
     input_ids: Tensor
@@ -37,6 +38,7 @@ class ChainBatch:
     features: dict[Modality, Tensor] = field(default_factory=dict)
     runs: dict[Modality, Tensor] = field(default_factory=dict)
     targets: dict[Modality, Tensor] = field(default_factory=dict)
+    latents: dict[Modality, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "ChainBatch":
         """Copy to a device."""

@@ -44,6 +44,7 @@ class Stage(lightning.LightningModule):
         weight_decay: float = 0.0,
         alignment: str = "relative_mse",
         alignment_weight: float = 1.0,
+        denoising_weight: float = 0.0,
         embedding_noise: float = 0.0,
     ) -> None:
         """Prepare the stage.
@@ -58,6 +59,9 @@ class Stage(lightning.LightningModule):
             weight_decay: Of AdamW.
             alignment: Kind of the alignment loss: relative_mse, mse, norm or cosine.
             alignment_weight: Factor of the alignment loss beside the cross-entropy.
+            denoising_weight: Factor of the loss of the frozen U-Nets, told the projected
+                conditioning, at denoising the media asked for; with 0 neither they nor the
+                autoencoders are loaded.
             embedding_noise: Alpha of the noise on the words' embeddings (NEFTune,
                 arXiv:2310.05914): what is asked is learned, less by which words; none when 0.
         """
@@ -70,6 +74,7 @@ class Stage(lightning.LightningModule):
         self.weight_decay = weight_decay
         self.alignment = alignment
         self.alignment_weight = alignment_weight
+        self.denoising_weight = denoising_weight
         self.embedding_noise = embedding_noise
         self.chain_config: dict[str, Any] = {}
         """The configuration that ``chain`` was built from; set by the command line."""
@@ -106,20 +111,29 @@ class Stage(lightning.LightningModule):
             self._noise.remove()
             self.chain.language_model.llm.get_input_embeddings().eval()
 
-    def _losses(self, batch: ChainBatch) -> dict[str, Tensor]:
+    def _losses(
+        self, batch: ChainBatch, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
         output = self.chain(batch)
         losses = {"cross_entropy": caption_cross_entropy(output.logits, output.labels)}
-        return losses | self._alignment(output.conditioning, batch)
+        return losses | self._projection_losses(output.conditioning, batch, generator)
 
-    def _alignment(
-        self, conditioning: dict[Modality, Tensor], batch: ChainBatch
+    def _projection_losses(
+        self,
+        conditioning: dict[Modality, Tensor],
+        batch: ChainBatch,
+        generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        return {
-            f"alignment_{modality}": alignment_loss(
-                predicted, batch.targets[modality], self.alignment
-            )
-            for modality, predicted in conditioning.items()
-        }
+        """Losses of projected conditioning; ``generator`` is of the noise to be taken away."""
+        losses = {}
+        for modality, predicted in conditioning.items():
+            target = batch.targets[modality]
+            losses[f"alignment_{modality}"] = alignment_loss(predicted, target, self.alignment)
+            if self.denoising_weight:
+                decoder = self.chain.decoders[modality].to(predicted.device)
+                denoising = decoder.denoising_loss(predicted, batch.latents[modality], generator)
+                losses[f"denoising_{modality}"] = denoising.mean()
+        return losses
 
     @property
     def _remembers(self) -> bool:
@@ -138,19 +152,21 @@ class Stage(lightning.LightningModule):
         return self._run_states[key]
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
-        weights = {
-            name: 1.0 if name == "cross_entropy" else self.alignment_weight for name in losses
-        }
-        return sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
+        weights = {"alignment": self.alignment_weight, "denoising": self.denoising_weight}
+        return sum(
+            (weights.get(name.split("_")[0], 1.0) * loss for name, loss in losses.items()),
+            torch.zeros(()),
+        )
 
     def training_step(self, batch: ChainBatch) -> Tensor | None:
-        """Sum of cross-entropy and alignment; each is logged.
+        """Sum of cross-entropy, alignment and denoising; each is logged.
 
         Returns:
             None, and nothing is learned, where a batch holds nothing for the parts that train.
         """
         if self._remembers:
-            losses = self._alignment(self.chain.project_runs(self._remembered(batch)), batch)
+            conditioning = self.chain.project_runs(self._remembered(batch))
+            losses = self._projection_losses(conditioning, batch)
         else:
             losses = self._losses(batch)
         total = self._total(losses)
@@ -158,9 +174,9 @@ class Stage(lightning.LightningModule):
         self.log("loss", total, batch_size=len(batch.input_ids))
         return total if total.requires_grad else None
 
-    def validation_step(self, batch: ChainBatch) -> None:
-        """The same losses on held-out data, under ``validation/``."""
-        losses = self._losses(batch)
+    def validation_step(self, batch: ChainBatch, batch_idx: int) -> None:
+        """The same losses on held-out data and with the same noise, under ``validation/``."""
+        losses = self._losses(batch, torch.Generator().manual_seed(batch_idx))
         logged = {f"validation/{name}": loss for name, loss in losses.items()}
         logged["validation/loss"] = self._total(losses)
         self.log_dict(logged, batch_size=len(batch.input_ids))
