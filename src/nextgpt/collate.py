@@ -23,6 +23,7 @@ def collate(
     plans: Sequence[SequencePlan],
     features: MediaToTensor,
     targets: MediaToTensor | None = None,
+    latents: MediaToTensor | None = None,
     pad_id: int = 0,
     pack: bool = False,
 ) -> ChainBatch:
@@ -32,6 +33,7 @@ def collate(
         plans: B plans.
         features: Gives the encoder features of media in slots, (n, N, D_enc).
         targets: Gives the target conditioning of media in runs, (n, L, C); None leaves it out.
+        latents: Gives the latents of media in runs, (n, C, ...); None leaves them out.
         pad_id: Token at padded positions; masked and never learned.
         pack: Let plans share rows where that saves padding, else each has its own. Positions start
             anew with every plan, and none sees another.
@@ -73,8 +75,11 @@ def collate(
         ]
         if runs:
             batch.runs[modality] = torch.tensor([place for *place, _ in runs])
+            asked = [medium for *_, medium in runs]
             if targets is not None:
-                batch.targets[modality] = targets(modality, [medium for *_, medium in runs])
+                batch.targets[modality] = targets(modality, asked)
+            if latents is not None:
+                batch.latents[modality] = latents(modality, asked)
     return batch
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -50,19 +51,19 @@ def chunked_cross_entropy(
     return sum(losses) / len(targets)
 
 
-def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "mse") -> Tensor:
+def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "relative_mse") -> Tensor:
     """Distance of projected conditioning from the decoder's own text conditioning.
 
     Args:
         conditioning: (B, L, C) from the output projection.
         target: (B, L, C) from the decoder's text encoder.
-        kind: ``mse`` (mean square, as a share of the target's own, so that decoders of every scale
-            weigh alike: a CLAP vector's is 1 / C, CLIP states' about 1), ``norm`` (Euclidean norm
-            of each position, as the original system computes it) or ``cosine`` (one minus the
-            cosine of each position).
+        kind: ``relative_mse`` (mean square, as a share of the target's own, so that decoders of
+            every scale weigh alike: a CLAP vector's is 1 / C, CLIP states' about 1), ``mse`` (mean
+            square), ``norm`` (Euclidean norm of each position, as the original system computes it)
+            or ``cosine`` (one minus the cosine of each position).
 
     Returns:
-        Scalar; zero (with a gradient of zero) where B is 0.
+        Scalar; zero (with a gradient of zero) where B is 0 and where the two are equal.
 
     Raises:
         ValueError: the kind is unknown or the shapes differ.
@@ -71,16 +72,18 @@ def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "mse") -> T
         raise ValueError(f"conditioning {conditioning.shape} differs from target {target.shape}")
     if not len(target):
         return conditioning.sum() * 0.0
-    if kind == "mse":
+    if kind == "relative_mse":
         return functional.mse_loss(conditioning, target) / target.square().mean()
+    if kind == "mse":
+        return functional.mse_loss(conditioning, target)
     if kind == "norm":
         return (conditioning - target).norm(dim=-1).mean()
     if kind == "cosine":
         return 1 - functional.cosine_similarity(conditioning, target, dim=-1).mean()
-    raise ValueError(f"unknown alignment loss {kind!r}; choose mse, norm or cosine")
+    raise ValueError(f"unknown alignment loss {kind!r}; choose relative_mse, mse, norm or cosine")
 
 
-def alignment_weight(target: Tensor, kind: str = "mse") -> Tensor:
+def alignment_weight(target: Tensor, kind: str = "relative_mse") -> Tensor:
     """How much the runs of one batch count beside those of others.
 
     The mean of `alignment_loss` over batches, weighted so, is that of all their runs at once.
@@ -92,4 +95,114 @@ def alignment_weight(target: Tensor, kind: str = "mse") -> Tensor:
     Returns:
         Scalar.
     """
-    return target.square().sum() if kind == "mse" else target.new_tensor(len(target))
+    return target.square().sum() if kind == "relative_mse" else target.new_tensor(len(target))
+
+
+def noisy_latents(latents: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
+    """Mix every sample with noise: sqrt(alpha) latents + sqrt(1 - alpha) noise.
+
+    Args:
+        latents: (B, ...).
+        noise: (B, ...), standard normal.
+        alphas: (B,) share of the latents' variance that is kept, the scheduler's
+            ``alphas_cumprod`` at each sample's timestep.
+    """
+    alphas = _column(alphas, latents)
+    return alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
+
+
+def denoising_target(latents: Tensor, noise: Tensor, alphas: Tensor, prediction: str) -> Tensor:
+    """What a denoiser of noisy latents predicts.
+
+    Args:
+        latents: As in `noisy_latents`.
+        noise: As in `noisy_latents`.
+        alphas: As in `noisy_latents`.
+        prediction: ``epsilon`` (the noise) or ``v_prediction`` (the velocity, sqrt(alpha) noise -
+            sqrt(1 - alpha) latents), the scheduler's ``prediction_type``.
+
+    Raises:
+        ValueError: the prediction is another.
+
+    Source: arXiv:2202.00512, section 4 and appendix D.
+    """
+    if prediction == "epsilon":
+        return noise
+    if prediction == "v_prediction":
+        alphas = _column(alphas, latents)
+        return alphas.sqrt() * noise - (1 - alphas).sqrt() * latents
+    raise ValueError(_unknown_prediction(prediction))
+
+
+def min_snr_weights(alphas: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
+    """Weights of the squared errors that count every noise level of the medium about alike.
+
+    min(SNR, gamma) / SNR for epsilon and min(SNR, gamma) / (SNR + 1) for v-prediction, where SNR is
+    alpha / (1 - alpha); written so that neither no noise nor nothing but noise divides by zero.
+
+    Args:
+        alphas: (B,) as in `noisy_latents`, 0..1.
+        prediction: As in `denoising_target`.
+        gamma: Cap of the signal-to-noise ratio.
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: the prediction is another.
+
+    Source: arXiv:2303.09556, section 3.4.
+    """
+    if prediction == "epsilon":
+        return (gamma * (1 - alphas) / alphas).clamp_max(1)
+    if prediction == "v_prediction":
+        return torch.minimum(alphas, gamma * (1 - alphas))
+    raise ValueError(_unknown_prediction(prediction))
+
+
+def denoising_loss(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    latents: Tensor,
+    alphas_cumprod: Tensor,
+    prediction: str,
+    generator: torch.Generator | None = None,
+    gamma: float = 5.0,
+    weight_floor: float = 0.0,
+) -> Tensor:
+    """Weighted squared error of a denoiser at one noise level a sample.
+
+    Args:
+        denoise: Given noisy latents (B, ...) and timesteps (B,) int64, predicts (B, ...).
+        latents: (B, ...) float32, scaled as the denoiser wants them.
+        alphas_cumprod: (T,) of the scheduler.
+        prediction: As in `denoising_target`.
+        generator: Of the noise and the timesteps, on the CPU so that every device draws the same;
+            PyTorch's own by default.
+        gamma: As in `min_snr_weights`.
+        weight_floor: Least weight of a sample.
+
+    Returns:
+        (B,).
+    """
+    device, count = latents.device, len(latents)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    # NOTE: one stratum a sample evens out the noise levels of a batch.
+    strata = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    timesteps = (strata * len(alphas_cumprod)).long().clamp_max(len(alphas_cumprod) - 1)
+    alphas = alphas_cumprod.cpu()[timesteps].to(device)
+    predicted = denoise(noisy_latents(latents, noise, alphas), timesteps.to(device))
+    target = denoising_target(latents, noise, alphas, prediction)
+    errors = (predicted.float() - target).square().flatten(1).mean(dim=1)
+    return min_snr_weights(alphas, prediction, gamma).clamp_min(weight_floor) * errors
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """Shape (B,) so that it multiplies (B, ...)."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def _unknown_prediction(prediction: str) -> str:
+    return (
+        f"the scheduler's prediction_type is {prediction!r}; a denoising loss is known for epsilon "
+        "and v_prediction"
+    )

@@ -30,6 +30,7 @@ class ChainBatch:
         features: By modality, (n, N, D_enc) float32 in the order of ``slots``.
         runs: By modality, (n, 2) int64: row and first position of every signal run.
         targets: By modality, (n, L, C) float32 target conditioning in the order of ``runs``.
+        latents: By modality, (n, C, ...) float32 latents of the media in the order of ``runs``.
         position_ids: (B, T) int64 where rows hold several sequences; they start anew with each.
     """
 
@@ -40,6 +41,7 @@ class ChainBatch:
     features: dict[Modality, Tensor] = field(default_factory=dict)
     runs: dict[Modality, Tensor] = field(default_factory=dict)
     targets: dict[Modality, Tensor] = field(default_factory=dict)
+    latents: dict[Modality, Tensor] = field(default_factory=dict)
     position_ids: Tensor | None = None
 
     def to(self, device: torch.device) -> "ChainBatch":

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from nextgpt.data import cache as cache_module
-from nextgpt.data.cache import TensorCache, stack, text_key
+from nextgpt.data.cache import TensorCache, Wanted, text_key
 
 
 class Computer:
@@ -68,7 +69,7 @@ def test_no_batch_is_larger_than_asked(tmp_path: Path, monkeypatch: pytest.Monke
     words = [f"{number:02d}" for number in range(10)]
     computer = get(TensorCache(tmp_path, "part"), words, batch_size=3)
     assert computer.computed == words
-    assert sorted(len(batch) for batch in computer.batches) == [1, 1, 2, 3, 3]
+    assert [len(batch) for batch in computer.batches] == [3, 3, 3, 1]
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(
@@ -116,12 +117,79 @@ def test_tensors_of_any_layout_and_type_come_back(
     TensorCache(tmp_path, "part").get(["a", "b"], lambda indices: tensor[indices])
     again = TensorCache(tmp_path, "part").get(["a", "b"], lambda indices: torch.zeros(0))
     assert again["b"].dtype == tensor.dtype
-    assert torch.equal(stack(again, ["a", "b"]), tensor)
+    assert torch.equal(torch.stack([again["a"], again["b"]]), tensor)
 
 
-def test_tensors_are_stacked_in_the_order_asked_for(tmp_path: Path) -> None:
-    found = TensorCache(tmp_path, "part").get(["a", "bb"], Computer(["a", "bb"]))
-    assert stack(found, ["bb", "a", "bb"]).tolist() == [[2.0], [1.0], [2.0]]
+def test_wanted_tensors_are_stacked_in_the_order_asked_for(tmp_path: Path) -> None:
+    words = ["bb", "a", "bb"]
+    for cache in (TensorCache(tmp_path, "part", torch.float16), TensorCache(None, "part")):
+        wanted = Wanted(cache, words, Computer(words), "lengths")
+        wanted.build()
+        assert wanted.tensor().tolist() == [[2.0], [1.0], [2.0]]
+        assert wanted.tensor().dtype == torch.float32
+
+
+def test_half_precision_takes_half_the_disk_and_lies_beside_full_precision(tmp_path: Path) -> None:
+    tensors = torch.randn(2, 77, 64, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for dtype in (None, torch.float16):
+        cache = TensorCache(tmp_path, "part", dtype)
+        found[dtype] = cache.get(["a", "b"], lambda indices: tensors[indices])["b"]
+    assert torch.equal(found[None], tensors[1])
+    assert torch.equal(found[torch.float16], tensors[1].half())
+    sizes = [
+        sum(shard.stat().st_size for shard in (tmp_path / name).glob("*.safetensors"))
+        for name in ("part", "part-float16")
+    ]
+    assert sizes[1] < 0.51 * sizes[0]
+
+
+def test_without_a_folder_everything_is_computed_anew_and_nothing_is_kept(tmp_path: Path) -> None:
+    cache = TensorCache(None, "part")
+    Wanted(cache, ["a"], Computer(["a"], dies_at="a"), "lengths").build()
+    for _ in range(2):
+        assert get(cache, ["a", "bb", "a"], batch_size=1).batches == [["a"], ["bb"]]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("SHARD_SIZE", 3), ("SHARD_BYTES", 3 * 4)])
+def test_shards_are_bounded_by_number_and_by_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(cache_module, limit, value)
+    get(TensorCache(tmp_path, "part"), [f"{number}" for number in range(8)])
+    shards = list((tmp_path / "part").glob("*.safetensors"))
+    assert sorted(len(safe_open(shard, "pt").keys()) for shard in shards) == [2, 3, 3]
+
+
+def test_few_shards_are_open_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "SHARD_SIZE", 1)
+    monkeypatch.setattr(cache_module, "MAX_OPEN_SHARDS", 2)
+    cache, words = TensorCache(tmp_path, "part"), [f"{number}" for number in range(8)]
+    get(cache, words)
+    assert get(cache, words[::-1]).computed == []
+    assert cache._opened.cache_info().currsize == 2
+
+
+# What cannot be used
+
+
+def test_a_shard_of_another_revision_is_refused_where_somebody_put_it(tmp_path: Path) -> None:
+    get(TensorCache(tmp_path, "old"), ["a"])
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(ValueError, match="holds tensors of part old, not of new"):
+        TensorCache(tmp_path, "new")
+
+
+def test_a_broken_shard_is_named(tmp_path: Path) -> None:
+    get(TensorCache(tmp_path, "part"), ["a"])
+    (shard,) = (tmp_path / "part").glob("*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-2])
+    with pytest.raises(ValueError, match=f"{shard.name}: not a shard .* delete it"):
+        TensorCache(tmp_path, "part")
+    shard.unlink()
+    assert get(TensorCache(tmp_path, "part"), ["a"]).computed == ["a"]
 
 
 def test_captions_are_told_apart_by_every_letter() -> None:

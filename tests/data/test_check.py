@@ -56,7 +56,6 @@ def test_good_rows_have_no_faults_and_are_counted(
 ) -> None:
     assert not faults(folder)
     assert main(["data", "check", str(folder / "manifest.jsonl")]) == 0
-    printed = capsys.readouterr().out.splitlines()
     counts = {
         name: int(number)
         for number, name in (

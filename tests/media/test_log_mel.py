@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torchaudio.transforms import MelSpectrogram
 
 from nextgpt.media.log_mel import (
     HOP_SAMPLES,
     NUM_MELS,
     SAMPLE_RATE_HZ,
+    audioldm_log_mel,
     griffin_lim,
     log_mel,
     mel_power,
@@ -49,3 +51,26 @@ def test_griffin_lim_keeps_length_and_pitch() -> None:
     frequency_hz = np.abs(np.fft.rfft(peak)).argmax() * 16_000 / len(peak)
     # The mel bands there are 60 Hz apart.
     assert abs(frequency_hz - 500) < 60
+
+
+def test_audioldms_mels_are_torchaudios_of_the_levelled_sound() -> None:
+    sounds = torch.rand(2, 16_000, generator=torch.Generator().manual_seed(0)) * 0.3 + 0.1
+    reference = MelSpectrogram(
+        SAMPLE_RATE_HZ,
+        n_fft=1024,
+        hop_length=160,
+        n_mels=64,
+        power=1.0,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    levelled = sounds - sounds.mean(dim=1, keepdim=True)
+    levelled = levelled / levelled.abs().amax(dim=1, keepdim=True) / 2
+    expected = reference(levelled)[..., :-1].clamp(min=1e-5).log()
+    mels = audioldm_log_mel(sounds)
+    assert mels.shape == (2, 64, 100)
+    assert torch.allclose(mels, expected, atol=1e-3)
+
+
+def test_audioldm_hears_silence_as_its_floor() -> None:
+    assert torch.allclose(audioldm_log_mel(torch.zeros(1, 1600)), torch.tensor(1e-5).log())

@@ -1,5 +1,6 @@
 """Bridges from encoder features to the language model."""
 
-from nextgpt.bridges.connectors import Connector, LinearConnector
+from nextgpt.bridges.connectors import Connector, LinearConnector, MlpConnector
+from nextgpt.bridges.grouped import GroupedConnector
 
-__all__ = ["Connector", "LinearConnector"]
+__all__ = ["Connector", "GroupedConnector", "LinearConnector", "MlpConnector"]

@@ -144,6 +144,5 @@ class CaptionToMedium(ManifestSource):
         return Conversation().user(medium.caption).assistant(medium)
 
     def captions(self) -> list[Medium]:
-        """One item of every caption."""
-        by_caption = {item.caption: item for item in self.items}
-        return [medium_of(item, self.manifest) for item in by_caption.values()]
+        """All items: some share a caption, but not what they look or sound like."""
+        return [medium_of(item, self.manifest) for item in self.items]

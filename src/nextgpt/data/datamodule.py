@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import lightning
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from nextgpt.collate import collate
-from nextgpt.data.cache import TensorCache, stack, text_key
+from nextgpt.data.cache import TensorCache, Wanted, text_key
 from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.requests import read_requests
 from nextgpt.media import Medium
@@ -124,6 +124,7 @@ class ChainData(lightning.LightningDataModule):
         num_conversations: int | None = None,
         requests: Path | None = None,
         pack: bool = False,
+        cache: Literal["float32", "float16"] | None = "float32",
         seed: int = 0,
     ) -> None:
         """Choose sources.
@@ -139,6 +140,8 @@ class ChainData(lightning.LightningDataModule):
             requests: JSON lines that ``predict`` answers, one conversation each.
             pack: Let conversations share rows, so that little is padded though batches hold
                 conversations of every length. Otherwise they hold similar ones.
+            cache: Type in which what frozen parts compute (features, target conditioning, latents)
+                is kept on disk; null keeps nothing and computes it anew for every batch.
             seed: Of the mixture.
         """
         super().__init__()
@@ -154,6 +157,7 @@ class ChainData(lightning.LightningDataModule):
         self.num_conversations = num_conversations
         self.requests = requests
         self.pack = pack
+        self.cache = cache
         self.seed = seed
         mixture = Mixture(self.train, self.weights, seed, num_conversations or 2**31)
         self.batches = SimilarLengths(
@@ -183,6 +187,12 @@ class ChainData(lightning.LightningDataModule):
         assert isinstance(chain, NextGPTModel)
         return chain
 
+    @property
+    def needs_latents(self) -> bool:
+        """Whether the stage learns from the media that it asks for, not from captions alone."""
+        assert self.trainer is not None, "batches are made for a trainer's model"
+        return bool(getattr(self.trainer.lightning_module, "denoising_weight", 0.0))
+
     def prepare_data(self) -> None:
         """Let one rank of a node fill the caches, while the others wait to read them."""
         trainer = self.trainer
@@ -205,32 +215,39 @@ class ChainData(lightning.LightningDataModule):
         self._check_num_conversations()
         if self.pack:
             self.chain.language_model.check_packing()
-        folder = cache_dir() / "features"
-        self._features = TensorCache(folder, self.chain.encoder.fingerprint())
-        self._targets = {
-            modality: TensorCache(folder, decoder.fingerprint()[:16])
-            for modality, decoder in self.chain.decoders.items()
-        }
+        decoders = self.chain.decoders
+        self._features = self._cache_of(self.chain.encoder.fingerprint())
+        self._targets = {m: self._cache_of(d.fingerprint()[:16]) for m, d in decoders.items()}
+        self._latents = (
+            {m: self._cache_of(d.latents_fingerprint()) for m, d in decoders.items()}
+            if self.needs_latents
+            else {}
+        )
         sources = [*(self.train if stage == "fit" else []), *self.validation]
         for source in sources:
             source.prepare(self.chain)
-        for gather, media in (
-            (self.features, [medium for source in sources for medium in source.media()]),
-            (self.targets, [medium for source in sources for medium in source.captions()]),
+        if self.cache is None:
+            return
+        shown = [medium for source in sources for medium in source.media()]
+        asked = [medium for source in sources for medium in source.captions()]
+        for want, media in (
+            (self._wanted_features, shown),
+            (self._wanted_targets, asked),
+            (self._wanted_latents, asked if self.needs_latents else []),
         ):
             for modality in {medium.modality for medium in media}:
-                gather(modality, [medium for medium in media if medium.modality == modality])
+                want(modality, [each for each in media if each.modality == modality]).build()
+
+    def _cache_of(self, fingerprint: str) -> TensorCache:
+        if self.cache is None:
+            return TensorCache(None, fingerprint)
+        # Without a suffix where the type is that of the parts themselves.
+        dtype = None if self.cache == "float32" else getattr(torch, self.cache)
+        return TensorCache(cache_dir() / "features", fingerprint, dtype)
 
     def features(self, modality: Modality, media: list[Medium]) -> Tensor:
         """Encoder features (n, N, D_enc), from the cache where they are there."""
-        encoder = self.chain.encoder
-
-        def compute(indices: list[int]) -> Tensor:
-            tensors = [encoder.preprocess(modality, media[index]) for index in indices]
-            return encoder.encode(modality, torch.stack(tensors).to(self.chain.device)).cpu()
-
-        keys = [medium.content_hash() for medium in media]
-        return stack(self._features.get(keys, compute, label=f"{modality} features"), keys)
+        return self._wanted_features(modality, media).tensor()
 
     def targets(self, modality: Modality, media: list[Medium]) -> Tensor:
         """Target conditioning (n, L, C) of the media's captions, from the cache likewise.
@@ -238,6 +255,27 @@ class ChainData(lightning.LightningDataModule):
         Raises:
             ValueError: a medium that the model should learn to ask for has no caption.
         """
+        return self._wanted_targets(modality, media).tensor()
+
+    def latents(self, modality: Modality, media: list[Medium]) -> Tensor:
+        """Latents (n, ...) of the media as their decoder makes them, from the cache likewise.
+
+        Raises:
+            ValueError: a medium cannot be read.
+        """
+        return self._wanted_latents(modality, media).tensor()
+
+    def _wanted_features(self, modality: Modality, media: list[Medium]) -> Wanted:
+        encoder = self.chain.encoder
+
+        def compute(indices: list[int]) -> Tensor:
+            tensors = [encoder.preprocess(modality, media[index]) for index in indices]
+            return encoder.encode(modality, torch.stack(tensors).to(self.chain.device)).cpu()
+
+        keys = [medium.content_hash() for medium in media]
+        return Wanted(self._features, keys, compute, f"{modality} features")
+
+    def _wanted_targets(self, modality: Modality, media: list[Medium]) -> Wanted:
         captions = []
         for medium in media:
             if medium.caption is None:
@@ -249,15 +287,23 @@ class ChainData(lightning.LightningDataModule):
             return decoder.encode_text([captions[index] for index in indices]).cpu()
 
         keys = [text_key(caption) for caption in captions]
-        return stack(
-            self._targets[modality].get(keys, compute, label=f"{modality} conditioning"), keys
-        )
+        return Wanted(self._targets[modality], keys, compute, f"{modality} conditioning")
+
+    def _wanted_latents(self, modality: Modality, media: list[Medium]) -> Wanted:
+        decoder = self.chain.decoders[modality]
+
+        def compute(indices: list[int]) -> Tensor:
+            return decoder.latents([media[index] for index in indices]).cpu()
+
+        keys = [medium.content_hash() for medium in media]
+        return Wanted(self._latents[modality], keys, compute, f"{modality} latents")
 
     def _plan(self, conversation: Conversation) -> SequencePlan:
         return self.chain.prompter.training_plan(conversation)
 
     def _collate(self, plans: list[SequencePlan]) -> ChainBatch:
-        return collate(plans, self.features, self.targets, pack=self.pack)
+        latents = self.latents if self.needs_latents else None
+        return collate(plans, self.features, self.targets, latents, pack=self.pack)
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches of the training mixture."""

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from nextgpt.decoders.base import Decoder
+from nextgpt.decoders.latents import latent_scale
 from nextgpt.decoders.steps import OnStep, StepCounter
 from nextgpt.media import Audio, Medium
+from nextgpt.media.log_mel import LOG_MELS
 from nextgpt.modality import Modality
 
 
@@ -64,6 +66,30 @@ class AudioDecoder(Decoder):
 
     def _prompt_embeds(self, conditioning: Tensor) -> Tensor:
         return torch.nn.functional.normalize(conditioning[:, 0].float(), dim=-1)
+
+    def _predict(
+        self, unet: Any, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+    ) -> Tensor:
+        return unet(noisy, timesteps, encoder_hidden_states=None, class_labels=prompt_embeds).sample
+
+    def _media_size(self) -> tuple[float, ...]:
+        return (self.duration_s,)
+
+    def _values(self, medium: Medium) -> Tensor:
+        assert isinstance(medium, Audio)
+        vocoder = self._config("vocoder")
+        scale = latent_scale(self._config("vae"))
+        rate_hz, hop = vocoder["sampling_rate"], math.prod(vocoder["upsample_rates"])
+        if (rate_hz, hop) not in LOG_MELS:
+            known = ", ".join(f"{hop} at {rate_hz} Hz" for rate_hz, hop in LOG_MELS)
+            raise ValueError(
+                f"{self.directory}: the vocoder makes {hop} samples a mel frame at {rate_hz} Hz; "
+                f"how sounds become mels is known for {known}: train without the denoising loss"
+            )
+        # As the pipeline counts: whole frames, and whole positions of the latents.
+        num_frames = math.ceil(self.duration_s * rate_hz / hop / scale) * scale
+        waveform = torch.from_numpy(medium.windows(1, num_frames * hop / rate_hz, rate_hz))
+        return LOG_MELS[rate_hz, hop](waveform, vocoder["model_in_dim"]).transpose(1, 2)
 
     def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
         levels = autoencoder.decode(latents).sample[0, 0].float().T.flip(0)

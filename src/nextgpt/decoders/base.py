@@ -17,8 +17,10 @@ from torch import Tensor
 
 from nextgpt.architectures import configuration_folder, weightless
 from nextgpt.decoders.components import component_class, without_weights
+from nextgpt.decoders.latents import encoded, latent_scale
 from nextgpt.decoders.quiet import quiet_loading
 from nextgpt.decoders.steps import OnStep, denoised
+from nextgpt.losses import denoising_loss
 from nextgpt.media import Medium
 from nextgpt.modality import Modality
 from nextgpt.sources import resolve
@@ -186,6 +188,11 @@ class Decoder:
         """Return a SHA-256 over the pipeline's weights and configuration, file by file."""
         return self._fingerprint
 
+    def latents_fingerprint(self) -> str:
+        """Return 16 hexadecimal digits of all that decides ``latents``: the key of their cache."""
+        decides = f"{self.fingerprint()} {self._media_size()}"
+        return hashlib.sha256(decides.encode()).hexdigest()[:16]
+
     @cached_property
     def _fingerprint(self) -> str:
         index = _read_json(self.directory / "model_index.json")
@@ -219,6 +226,60 @@ class Decoder:
                 return_tensors="pt",
             ).to(self.device)
             return self._embed(self._component("text_encoder"), tokens).float()
+
+    def latents(self, media: Sequence[Medium]) -> Tensor:
+        """Encode media to what the U-Net makes from noise.
+
+        Media are brought to the size that ``decode`` makes: pictures and frames are scaled and
+        cropped to their middle, of sounds and clips the beginning is taken. The autoencoder's mean
+        stands for its distribution, so that equal media always give equal latents.
+
+        Returns:
+            (B, C, ...) float32 on the decoder's device, in the U-Net's scale, without gradient.
+
+        Raises:
+            ValueError: a medium cannot be read.
+        """
+        with self._exclusive():
+            autoencoder = self._component("vae")
+            values = torch.stack([self._values(medium) for medium in media])
+            latents = encoded(autoencoder, values.to(self.device, self.dtype))
+            return latents.float() * autoencoder.config.scaling_factor
+
+    def denoising_loss(
+        self,
+        conditioning: Tensor,
+        latents: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """How badly the frozen U-Net denoises latents when told ``conditioning``.
+
+        Gradients flow through the U-Net to ``conditioning``; its own weights get none. Loads the
+        U-Net alone.
+
+        Args:
+            conditioning: (B, L, D_cond) float, from the output projection.
+            latents: (B, C, ...) float32, see ``latents``.
+            generator: Of noise and timesteps, see `nextgpt.losses.denoising_loss`.
+
+        Returns:
+            (B,) float32, weighted by min-SNR.
+
+        Raises:
+            ValueError: the pipeline's scheduler is for neither epsilon nor v-prediction.
+        """
+        with self._lock, torch.autocast(self.device.type, enabled=False):
+            unet, scheduler = self._component("unet"), self._component("scheduler")
+            prompt_embeds = self._prompt_embeds(conditioning.to(self.device)).to(self.dtype)
+            return denoising_loss(
+                lambda noisy, timesteps: self._predict(
+                    unet, noisy.to(self.dtype), timesteps, prompt_embeds
+                ),
+                latents.to(self.device),
+                scheduler.alphas_cumprod,
+                scheduler.config.prediction_type,
+                generator,
+            )
 
     def decode(
         self,
@@ -316,6 +377,25 @@ class Decoder:
         """Bring conditioning (B, L, D_cond) into the form of the pipeline's ``prompt_embeds``."""
         return conditioning
 
+    def _predict(
+        self, unet: Any, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor
+    ) -> Tensor:
+        """Run the U-Net on noisy latents as the pipeline does."""
+        return unet(noisy, timesteps, encoder_hidden_states=prompt_embeds).sample
+
+    def _media_size(self) -> tuple[float, ...]:
+        """Return the sizes that ``_values`` brings media to."""
+        raise NotImplementedError
+
+    def _values(self, medium: Medium) -> Tensor:
+        """Prepare one medium for the autoencoder: (..., channels, height, width) float32."""
+        raise NotImplementedError
+
+    @cached_property
+    def _trained_side(self) -> int:
+        """Pixels along a side of what the U-Net was trained on."""
+        return int(self._config("unet")["sample_size"]) * latent_scale(self._config("vae"))
+
     def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
         """Call the pipeline with ``arguments`` and wrap what it returns."""
         raise NotImplementedError
@@ -362,8 +442,9 @@ class Decoder:
             index = _read_json(self.directory / "model_index.json")
             chosen = component_class(*index[name])
             folder = self.directory / name
-            with quiet_loading():
-                if name == "tokenizer":
+            # NOTE: weights loaded in inference mode could never again be part of a backward pass.
+            with quiet_loading(), torch.inference_mode(False):
+                if name in ("tokenizer", "scheduler"):
                     component = chosen.from_pretrained(folder)
                 else:
                     component, report = chosen.from_pretrained(

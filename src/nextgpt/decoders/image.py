@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from nextgpt.decoders.base import Decoder
+from nextgpt.decoders.latents import pixel_values
 from nextgpt.decoders.steps import OnStep
 from nextgpt.media import Image, Medium
 from nextgpt.modality import Modality
@@ -18,6 +21,13 @@ class ImageDecoder(Decoder):
 
     modality: ClassVar[Modality] = Modality.IMAGE
     pipeline_class: ClassVar[str] = "StableDiffusionPipeline"
+
+    def _media_size(self) -> tuple[float, ...]:
+        return self._trained_side, self._trained_side
+
+    def _values(self, medium: Medium) -> Tensor:
+        assert isinstance(medium, Image)
+        return pixel_values(medium.pil, self._trained_side, self._trained_side)
 
     def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
         def on_step_end(running: Any, index: int, _timestep: Any, tensors: Any) -> Any:

@@ -6,9 +6,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import PIL.Image
+import torch
 from torch import Tensor
 
 from nextgpt.decoders.base import Decoder
+from nextgpt.decoders.latents import pixel_values
 from nextgpt.decoders.steps import OnStep, StepCounter
 from nextgpt.media import Medium, Video
 from nextgpt.modality import Modality
@@ -66,6 +68,17 @@ class VideoDecoder(Decoder):
 
     def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
         return super()._seen(autoencoder, latents[:, :, latents.shape[2] // 2])
+
+    def _media_size(self) -> tuple[float, ...]:
+        height, width = self.height or self._trained_side, self.width or self._trained_side
+        return self.num_frames, self.frames_per_second, height, width
+
+    def _values(self, medium: Medium) -> Tensor:
+        assert isinstance(medium, Video)
+        _, _, height, width = map(int, self._media_size())
+        frames = medium.windows(1, self.num_frames, self.num_frames / self.frames_per_second)[0]
+        pictures = [PIL.Image.fromarray(frame) for frame in frames]
+        return torch.stack([pixel_values(picture, height, width) for picture in pictures])
 
     def _generate(self, pipeline: Any, on_step: OnStep | None, **arguments: Any) -> list[Medium]:
         clips = pipeline(

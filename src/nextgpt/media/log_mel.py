@@ -11,6 +11,7 @@ from torch.nn import functional
 SAMPLE_RATE_HZ = 16_000
 NUM_FFT = 1024
 HOP_SAMPLES = 320
+AUDIOLDM_HOP_SAMPLES = 160
 NUM_MELS = 64
 
 # Natural logarithms of power: silence is cut off at ln(1e-5) = -11.5, a loud band reaches about 6.
@@ -28,15 +29,36 @@ def log_mel(waveforms: Tensor, num_mels: int = NUM_MELS) -> Tensor:
     Returns:
         (B, num_mels, T // HOP_SAMPLES) float32: silence at -0.97, a pure tone of full scale at 1.6.
     """
-    spectrum = torch.stft(
-        waveforms.float(),
-        NUM_FFT,
-        HOP_SAMPLES,
-        window=torch.hann_window(NUM_FFT, device=waveforms.device),
-        return_complex=True,
-    )[..., : waveforms.shape[-1] // HOP_SAMPLES]
-    power = _filters(num_mels).to(waveforms.device) @ spectrum.abs().square()
+    power = _filters(num_mels).to(waveforms.device) @ _magnitudes(waveforms, HOP_SAMPLES).square()
     return (power.clamp(min=_FLOOR).log() - _CENTRE) / _SPREAD
+
+
+def audioldm_log_mel(waveforms: Tensor, num_mels: int = NUM_MELS) -> Tensor:
+    """Compute log-mel spectrograms as the published AudioLDM was trained on.
+
+    Sounds are brought to a mean of 0 and a peak of 0.5; bands are of magnitudes, on Slaney's scale
+    and of equal area.
+
+    Args:
+        waveforms: (B, T) float at SAMPLE_RATE_HZ.
+        num_mels: Bands, 64 in the published models.
+
+    Returns:
+        (B, num_mels, T // 160) float32: silence at ln(1e-5) = -11.5.
+
+    Source: arXiv:2301.12503, section 4 and appendix.
+    """
+    centred = waveforms - waveforms.mean(dim=-1, keepdim=True)
+    levelled = 0.5 * centred / (centred.abs().amax(dim=-1, keepdim=True) + 1e-8)
+    filters = _filters(num_mels, "slaney", "slaney").to(waveforms.device)
+    return (filters @ _magnitudes(levelled, AUDIOLDM_HOP_SAMPLES)).clamp(min=_FLOOR).log()
+
+
+LOG_MELS = {
+    (SAMPLE_RATE_HZ, HOP_SAMPLES): log_mel,
+    (SAMPLE_RATE_HZ, AUDIOLDM_HOP_SAMPLES): audioldm_log_mel,
+}
+"""How sounds become mels, by sample rate and hop of the vocoder that turns them back."""
 
 
 def mel_power(log_mels: Tensor) -> Tensor:
@@ -63,10 +85,21 @@ def griffin_lim(log_mels: Tensor, num_iterations: int = 32) -> Tensor:
     return functional.pad(sound, (0, max(0, length - sound.shape[-1])))[:, :length]
 
 
+def _magnitudes(waveforms: Tensor, hop_samples: int) -> Tensor:
+    """Magnitudes of the spectrum, (B, NUM_FFT // 2 + 1, T // hop_samples)."""
+    window = torch.hann_window(NUM_FFT, device=waveforms.device)
+    spectrum = torch.stft(
+        waveforms.float(), NUM_FFT, hop_samples, window=window, return_complex=True
+    )
+    return spectrum[..., : waveforms.shape[-1] // hop_samples].abs()
+
+
 @cache
-def _filters(num_mels: int) -> Tensor:
+def _filters(num_mels: int, scale: str = "htk", norm: str | None = None) -> Tensor:
     """Triangular filters, (num_mels, NUM_FFT // 2 + 1)."""
     from transformers.audio_utils import mel_filter_bank
 
-    filters = mel_filter_bank(NUM_FFT // 2 + 1, num_mels, 0.0, SAMPLE_RATE_HZ / 2, SAMPLE_RATE_HZ)
+    filters = mel_filter_bank(
+        NUM_FFT // 2 + 1, num_mels, 0.0, SAMPLE_RATE_HZ / 2, SAMPLE_RATE_HZ, norm, scale
+    )
     return torch.from_numpy(filters.T).float()

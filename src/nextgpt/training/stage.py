@@ -48,8 +48,9 @@ class Stage(lightning.LightningModule):
         learning_rate: float = 5e-4,
         learning_rates: dict[str, float] | None = None,
         weight_decay: float = 0.0,
-        alignment: str = "mse",
+        alignment: str = "relative_mse",
         alignment_weight: float = 1.0,
+        denoising_weight: float = 0.0,
         embedding_noise: float = 0.0,
         activation_checkpointing: bool = False,
     ) -> None:
@@ -64,8 +65,11 @@ class Stage(lightning.LightningModule):
             learning_rate: Peak learning rate, after 3% warm-up; falls to zero as a cosine.
             learning_rates: Peak learning rate of parts that have one of their own.
             weight_decay: Of AdamW.
-            alignment: Kind of the alignment loss: mse, norm or cosine.
+            alignment: Kind of the alignment loss: relative_mse, mse, norm or cosine.
             alignment_weight: Factor of the alignment loss beside the cross-entropy.
+            denoising_weight: Factor of the loss of the frozen U-Nets, told the projected
+                conditioning, at denoising the media asked for; with 0 neither they nor the
+                autoencoders are loaded.
             embedding_noise: Alpha of the noise on the words' embeddings (NEFTune,
                 arXiv:2310.05914): what is asked is learned, less by which words; none when 0.
             activation_checkpointing: Keep only the input of each layer of the language model for
@@ -84,6 +88,7 @@ class Stage(lightning.LightningModule):
         self.weight_decay = weight_decay
         self.alignment = alignment
         self.alignment_weight = alignment_weight
+        self.denoising_weight = denoising_weight
         self.embedding_noise = embedding_noise
         if idle := sorted(set(self.learning_rates) - set(trains)):
             raise ValueError(
@@ -140,18 +145,32 @@ class Stage(lightning.LightningModule):
             self._noise.remove()
             self.chain.language_model.llm.get_input_embeddings().eval()
 
-    def _losses(self, batch: ChainBatch) -> Losses:
+    def _losses(self, batch: ChainBatch, generator: torch.Generator | None = None) -> Losses:
         output = self.chain(batch)
         num_learned = torch.tensor(len(output.labels), device=self.device)
         losses = {"cross_entropy": (output.cross_entropy, num_learned)}
-        return losses | self._alignment(output.conditioning, batch)
+        return losses | self._projection_losses(output.conditioning, batch, generator)
 
-    def _alignment(self, conditioning: dict[Modality, Tensor], batch: ChainBatch) -> Losses:
+    def _projection_losses(
+        self,
+        conditioning: dict[Modality, Tensor],
+        batch: ChainBatch,
+        generator: torch.Generator | None = None,
+    ) -> Losses:
+        """Losses of projected conditioning; ``generator`` is of the noise to be taken away."""
         losses = {}
         for modality, predicted in conditioning.items():
             target = batch.targets.get(modality, predicted[:0].detach())
             loss = alignment_loss(predicted, target, self.alignment)
-            losses[f"alignment_{modality}"] = (loss, alignment_weight(target, self.alignment))
+            losses[f"alignment_{modality}"] = loss, alignment_weight(target, self.alignment)
+            if self.denoising_weight:
+                num_runs = predicted.new_tensor(len(predicted))
+                loss = predicted.sum() * 0.0
+                if len(predicted):
+                    decoder = self.chain.decoders[modality].to(predicted.device)
+                    latents = batch.latents[modality]
+                    loss = decoder.denoising_loss(predicted, latents, generator).mean()
+                losses[f"denoising_{modality}"] = loss, num_runs
         return losses
 
     @property
@@ -179,9 +198,8 @@ class Stage(lightning.LightningModule):
         values = torch.stack([loss for loss, _ in losses.values()])
         ours = torch.stack([weight.float() for _, weight in losses.values()])
         weights, sums = summed(torch.stack([ours, ours * values]))
-        factors = values.new_tensor(
-            [1.0 if name == "cross_entropy" else self.alignment_weight for name in losses]
-        )
+        by_kind = {"alignment": self.alignment_weight, "denoising": self.denoising_weight}
+        factors = values.new_tensor([by_kind.get(name.split("_")[0], 1.0) for name in losses])
         divisors = weights.clamp_min(torch.finfo(weights.dtype).tiny)  # None has some of it.
         total = (factors * ours / divisors * values).sum() * self.trainer.world_size
         means = sums / divisors
@@ -191,18 +209,19 @@ class Stage(lightning.LightningModule):
         return total, found | {"loss": (factors * means).sum()}
 
     def training_step(self, batch: ChainBatch) -> Tensor:
-        """Sum of cross-entropy and alignment; each is logged, as the mean of all ranks."""
+        """Sum of cross-entropy, alignment and denoising; logged are the means of all ranks."""
         if self._remembers:
-            losses = self._alignment(self.chain.project_runs(self._remembered(batch)), batch)
+            conditioning = self.chain.project_runs(self._remembered(batch))
+            losses = self._projection_losses(conditioning, batch)
         else:
             losses = self._losses(batch)
         total, found = self._total(losses)
         self.log_dict(found, prog_bar=True, batch_size=len(batch.input_ids))
         return total
 
-    def validation_step(self, batch: ChainBatch) -> None:
-        """The same losses on held-out data, under ``validation/``."""
-        _, found = self._total(self._losses(batch))
+    def validation_step(self, batch: ChainBatch, batch_idx: int) -> None:
+        """The same losses on held-out data and with the same noise, under ``validation/``."""
+        _, found = self._total(self._losses(batch, torch.Generator().manual_seed(batch_idx)))
         logged = {f"validation/{name}": loss for name, loss in found.items()}
         self.log_dict(logged, batch_size=len(batch.input_ids), sync_dist=True)
 

@@ -12,11 +12,11 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 from tqdm import tqdm
 
 from nextgpt.data.manifest import Item
+from nextgpt.losses import denoising_loss
 from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
 from nextgpt.training.parts.media import world_items
@@ -151,8 +151,7 @@ class LatentData(lightning.LightningDataModule, ABC):
 class DiffusionRecipe(lightning.LightningModule, ABC):
     """Velocity prediction with zero terminal SNR and per-sample min-SNR weights.
 
-    Source: arXiv:2202.00512 (velocity), arXiv:2305.08891 (zero terminal SNR), arXiv:2303.09556
-    (min-SNR, here for velocity: weight min(SNR, gamma) / (SNR + 1)).
+    Source: `nextgpt.losses.denoising_loss`; arXiv:2305.08891 (zero terminal SNR).
     """
 
     unet: Any
@@ -235,20 +234,15 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
 
     def _loss(self, latents: Tensor, conditioning: Tensor, generator: torch.Generator) -> Tensor:
         """Return the weighted velocity loss of every sample, (B,)."""
-        noise = torch.randn(latents.shape, generator=generator)
-        # NOTE: one stratum a sample evens out the noise levels of a batch.
-        strata = (torch.arange(len(latents)) + torch.rand(len(latents), generator=generator)) / len(
-            latents
+        return denoising_loss(
+            lambda noisy, timesteps: self.predict(noisy, timesteps, conditioning),
+            latents,
+            self.scheduler.alphas_cumprod,
+            self.scheduler.config.prediction_type,
+            generator,
+            self.min_snr_gamma,
+            self.weight_floor,
         )
-        timesteps = (strata * self.scheduler.config.num_train_timesteps).long()
-        noisy = self.scheduler.add_noise(latents, noise, timesteps)
-        velocity = self.scheduler.get_velocity(latents, noise, timesteps)
-        predicted = self.predict(noisy, timesteps, conditioning)
-        alphas = self.scheduler.alphas_cumprod[timesteps]
-        snr = alphas / (1 - alphas)
-        weights = (snr.clamp_max(self.min_snr_gamma) / (snr + 1)).clamp_min(self.weight_floor)
-        errors = functional.mse_loss(predicted, velocity, reduction="none").flatten(1).mean(dim=1)
-        return weights * errors
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
         """Denoising loss; batch is [(B, ...) latents, (B, L, C) conditioning]."""
