@@ -44,7 +44,7 @@ CSS = """
 .rendering progress { display: block; width: 16rem; max-width: 100%; }
 .rendering progress { accent-color: var(--color-accent); }
 .rendering img { border-radius: 0.5rem; }
-.image-frame img { min-width: 12rem; }
+.image-frame img { min-width: 12rem; object-fit: contain !important; }
 .example { border: 1px solid var(--border-color-primary); }
 /* It would send the conversation to a public site. */
 button[aria-label="Share"] { display: none; }
@@ -164,7 +164,8 @@ class ChatPage:
         self.chat.undo(self.undo, self.session, shown, **at_once)
         self.chat.clear(self.clear, self.session, shown, **at_once)
         self.open.upload(self.open_chat, [self.open, self.session], shown)
-        self.blocks.load(self.still, self.session, shown, **at_once)
+        # NOTE: without the box, in which somebody quick may have typed already.
+        self.blocks.load(self.opened, self.session, [self.chat, *shown[2:]], **at_once)
 
     # What is shown.
 
@@ -174,6 +175,11 @@ class ChatPage:
         files = (gr.DownloadButton(value=str(p) if p else None, interactive=bool(p))
                  for p in session.archives())  # fmt: skip
         return session.shown(), box, *files
+
+    def opened(self, session: Session) -> tuple[Any, ...]:
+        """Show a session to whoever has just come; the box stays as it is."""
+        messages, _, *files = self.still(session)
+        return messages, *files
 
     def busy(self, before: list[Shown], view: ReplyView, first: bool = False) -> tuple[Any, ...]:
         """Show a reply under way, behind what stood before."""
