@@ -16,9 +16,9 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from nextgpt import Audio, Conversation, Image, Modality, NextGPT
+from nextgpt.base_model import model_directory
 from nextgpt.engine import Engine
 from nextgpt.events import Done, MediaProgress
-from nextgpt.language_model import model_directory
 from nextgpt.memory import Memory
 
 QUESTION = "Tell me something about the animals that live near a river."

@@ -15,7 +15,7 @@ import yaml
 from bad_media import UNUSABLE, UNUSUAL, broken_index
 from safetensors.torch import load_file, save_file
 
-from nextgpt import checkpoint
+from nextgpt import checkpoint, configuration
 from nextgpt.cli import main
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def model(tiny: TinyParts, tmp_path_factory: pytest.TempPathFactory) -> Path:
             }
         },
     }
-    built = checkpoint.build(chain)
+    built = configuration.build(chain)
     built.set_trainable(["lora", "input_projection", "output_projections", "signal_rows"])
     folder = tmp_path_factory.mktemp("models") / "model"
     checkpoint.save(built, folder, chain, {})

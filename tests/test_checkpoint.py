@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_chain import LORA_RANK, batch_of, exchange, tiny_chain, tiny_chain_config
 from tiny_parts import tiny_language_model
 
-from nextgpt import checkpoint
+from nextgpt import checkpoint, configuration
 from nextgpt.language_model import LanguageModel
 from nextgpt.modality import Modality
 from nextgpt.model import ChainOutput, NextGPTModel
@@ -117,7 +117,7 @@ def test_a_chain_may_have_decoders_that_its_checkpoint_has_not(
     config = tiny_chain_config(tiny)
     for key in ("decoders", "num_signal_tokens"):
         config[key] = {"audio": config[key]["audio"]}
-    small = checkpoint.build(config)
+    small = configuration.build(config)
     small.set_trainable(["signal_rows", "output_projections"])
     with torch.no_grad():
         for part in ("signal_rows", "output_projections", "input_projection"):
@@ -217,7 +217,7 @@ def test_a_checkpoint_moves_together_with_its_parts(
     moved = type(tiny)(**{k: Path(str(v).replace(old, new)) for k, v in asdict(tiny).items()})
     config = tiny_chain_config(moved)
     before = copy.deepcopy(config)
-    checkpoint.build(config)
+    configuration.build(config)
     assert config == before
     checkpoint.save(first, tmp_path / "here" / "model", config, {})
     written = (tmp_path / "here" / "model" / "config.yaml").read_text()
@@ -231,12 +231,12 @@ def test_a_checkpoint_moves_together_with_its_parts(
 def test_only_local_sources_are_anchored_and_made_relative(tmp_path: Path) -> None:
     other = {"trunk": "pypi:package==1#sha256=0", "name": "./x", "start_from": None}
     config = {"source": "./encoder", "nested": [{"source": "../image", **other}]}
-    anchored = checkpoint.anchored(config, tmp_path / "model")
+    anchored = configuration.anchored(config, tmp_path / "model")
     assert anchored == {
         "source": str(tmp_path / "model" / "encoder"),
         "nested": [{"source": str(tmp_path / "image"), **other}],
     }
-    assert checkpoint.relative(anchored, tmp_path / "model") == config
+    assert configuration.relative(anchored, tmp_path / "model") == config
 
 
 # What does not fit

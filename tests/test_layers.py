@@ -28,10 +28,12 @@ LAYERS = (
     ("doctor",),
     ("conversion", "sharing"),
     ("checkpoint",),
+    ("configuration",),
     ("collate",),
     ("model",),
     ("placement",),
     ("encoders", "bridges", "language_model", "projections", "decoders"),
+    ("base_model",),
     ("prompting",),
     ("signals",),
     ("events",),
@@ -39,7 +41,7 @@ LAYERS = (
     ("messages",),
     ("media",),
     ("architectures",),
-    ("modality", "sources", "losses"),
+    ("modality", "sources", "losses", "ranks"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 

@@ -19,7 +19,7 @@ from tiny_chain import (
 )
 from torch import Tensor
 
-from nextgpt import checkpoint
+from nextgpt import configuration
 from nextgpt.encoders import MicroBindEncoder
 from nextgpt.language_model import LanguageModel
 from nextgpt.losses import alignment_loss, caption_cross_entropy
@@ -232,7 +232,7 @@ def test_decoders_and_signal_tokens_must_name_the_same_modalities(tiny: TinyPart
     config = tiny_chain_config(tiny)
     del config["num_signal_tokens"]["audio"]
     with pytest.raises(ValueError, match=r"decoders are given for .*audio.* but num_signal_tokens"):
-        checkpoint.build(config)
+        configuration.build(config)
 
 
 def test_a_medium_that_the_encoder_does_not_read_is_named(tiny: TinyParts) -> None:

@@ -14,7 +14,7 @@ import yaml
 from hub import COMMIT, Hub, local_hub
 from tiny_chain import tiny_chain_config
 
-from nextgpt import NextGPT, checkpoint
+from nextgpt import NextGPT, checkpoint, configuration
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -30,7 +30,7 @@ def home(tiny: TinyParts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(root, folder / "parts")
     places = {name: folder / "parts" / path.name for name, path in asdict(tiny).items()}
     config = tiny_chain_config(type(tiny)(**places))
-    chain = checkpoint.build(config)
+    chain = configuration.build(config)
     chain.set_trainable(["lora", "signal_rows"])
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

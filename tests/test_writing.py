@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tiny_chain import tiny_chain_config
 
-from nextgpt import Conversation, NextGPT, checkpoint, writing
+from nextgpt import Conversation, NextGPT, configuration, writing
 from nextgpt.modality import Modality
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def model(tiny: TinyParts) -> NextGPT:
     """A chain with the template whose answers end with a line and three hash signs."""
     config = tiny_chain_config(tiny)
     config["language_model"]["template"] = "vicuna_v0"
-    return NextGPT(checkpoint.build(config))
+    return NextGPT(configuration.build(config))
 
 
 @pytest.fixture

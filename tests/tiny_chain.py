@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nextgpt import checkpoint
+from nextgpt import configuration
 from nextgpt.collate import collate
 from nextgpt.media import Audio, Image, Medium, Video
 from nextgpt.messages import Conversation
@@ -67,7 +67,7 @@ def tiny_chain(tiny: TinyParts, seed: int = 0) -> NextGPTModel:
     """The chain with projections drawn from ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return checkpoint.build(tiny_chain_config(tiny))
+        return configuration.build(tiny_chain_config(tiny))
 
 
 @cache

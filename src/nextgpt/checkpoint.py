@@ -1,9 +1,7 @@
 """A trained model as a directory: what was trained, and where every other part comes from."""
 
-import copy
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import yaml
@@ -19,6 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nextgpt import sources
+from nextgpt.configuration import (
+    anchored,
+    build,
+    built_as,
+    in_precision,
+    options_of,
+    relative,
+)
 from nextgpt.language_model import LanguageModel, load_exactly
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
@@ -31,12 +37,8 @@ PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
     "signal_rows.safetensors",
     "provenance.json",
 )
-PRECISIONS = ("float32", "bfloat16", "float16")
 BASE_FACTS = ("hidden_size", "vocabulary_size")
 """Attributes of the base language model by which another one is refused."""
-Built = TypeVar("Built", NextGPTModel, LanguageModel)
-SOURCE_KEYS = ("source", "trunk", "start_from")
-"""Keys of a configuration whose values say where weights come from."""
 
 
 def shipped(name: str) -> Path:
@@ -68,62 +70,6 @@ def card(directory: Path) -> str:
     if text.startswith("---\n"):
         text = text.partition("\n---\n")[2]
     return text.strip()
-
-
-def with_sources(config: Any, change: Any) -> Any:
-    """Copy a configuration, with ``change`` applied to the value of every source."""
-    if isinstance(config, dict):
-        return {
-            key: change(value) if key in SOURCE_KEYS else with_sources(value, change)
-            for key, value in config.items()
-        }
-    if isinstance(config, list):
-        return [with_sources(value, change) for value in config]
-    return config
-
-
-def anchored(config: Any, folder: Path) -> Any:
-    """Make the sources of a file in ``folder`` that start with a dot into whole paths."""
-
-    def anchor(source: Any) -> Any:
-        local = isinstance(source, str) and source.startswith(".")
-        return os.path.normpath(folder.resolve() / source) if local else source
-
-    return with_sources(config, anchor)
-
-
-def relative(config: Any, folder: Path) -> Any:
-    """Undo ``anchored``: name local sources relative to ``folder``."""
-
-    def relate(source: Any) -> Any:
-        if not isinstance(source, str) or not os.path.isabs(source):
-            return source
-        path = os.path.relpath(source, folder.resolve())
-        return path if path.startswith(".") else f"./{path}"
-
-    return with_sources(config, relate)
-
-
-def build(config: dict[str, Any]) -> NextGPTModel:
-    """Build a chain from its configuration: the ``chain`` of a YAML file.
-
-    Raises:
-        ValueError: a key or value is not one that the parts take.
-    """
-    return _built(NextGPTModel, config)
-
-
-def _built(kind: type[Built], config: dict[str, Any]) -> Built:
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    name = "chain" if kind is NextGPTModel else "language_model"
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(kind, name)
-    try:
-        parsed = parser.parse_object({name: copy.deepcopy(config)})
-    except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
-    return parser.instantiate_classes(parsed)[name]
 
 
 @contextmanager
@@ -320,26 +266,6 @@ def chain_config(directory: Path) -> dict[str, Any]:
     return anchored(config["chain"], directory)
 
 
-def options_of(part: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a part, with or without a class path beside them."""
-    return part.get("init_args", part)
-
-
-def in_precision(chain: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """Copy a chain's configuration, with another precision of its frozen parts.
-
-    Raises:
-        ValueError: there is no such precision.
-    """
-    if dtype not in PRECISIONS:
-        raise ValueError(f"unknown dtype {dtype!r}; choose from {', '.join(PRECISIONS)}")
-    chain = copy.deepcopy(chain)
-    options = options_of(chain)
-    for part in (options["language_model"], *options["decoders"].values()):
-        options_of(part)["dtype"] = dtype
-    return chain
-
-
 def load(directory: str | Path, dtype: str | None = None) -> NextGPTModel:
     """Build the chain that a checkpoint describes and read its trained parts.
 
@@ -370,7 +296,7 @@ def merge(directory: str | Path, out: Path) -> None:
     """
     directory, out = find(directory), new_directory(out)
     options = options_of(chain_config(directory))
-    language_model = _built(LanguageModel, options["language_model"])
+    language_model = built_as(LanguageModel, options["language_model"])
     counts = {Modality(name): count for name, count in options["num_signal_tokens"].items()}
     language_model.add_signal_tokens(counts)
     _check_base(language_model, directory)

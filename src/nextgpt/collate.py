@@ -52,6 +52,7 @@ def collate(
         attention_mask[row, here] = 1
         labels[row, here] = plan.labels
         labels[row, start] = IGNORED  # Nothing that belongs to it stands before it.
+    for row, start in sorted(places):
         # What pads the row behind its last plan counts on; nobody looks there.
         position_ids[row, start:] = torch.arange(width - start)
     batch = ChainBatch(input_ids, attention_mask, labels)

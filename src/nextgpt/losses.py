@@ -48,7 +48,7 @@ def chunked_cross_entropy(
 
     chunks = zip(states.split(chunk_size), targets.split(chunk_size), strict=True)
     losses = [checkpoint(chunk_loss, *chunk, use_reentrant=False) for chunk in chunks]
-    return sum(losses) / len(targets)
+    return torch.stack(losses).sum() / len(targets)
 
 
 def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "relative_mse") -> Tensor:

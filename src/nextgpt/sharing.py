@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nextgpt import checkpoint
+from nextgpt import checkpoint, configuration
 from nextgpt.model import NextGPTModel
 from nextgpt.sources import SourceError
 
@@ -33,7 +33,7 @@ def save_copy(model: NextGPTModel, home: Path, directory: Path) -> None:
         return str(target / place)
 
     target.mkdir(parents=True, exist_ok=True)
-    config = checkpoint.with_sources(config, moved)
+    config = configuration.with_sources(config, moved)
     record = json.loads((home / checkpoint.PROVENANCE).read_text(encoding="utf-8"))
     for rewritten in ("language_model", "adapter", "versions"):
         record.pop(rewritten, None)
@@ -69,7 +69,7 @@ def push(model: NextGPTModel, home: Path, repository: str, private: bool, messag
             outside.append(source)
         return source
 
-    checkpoint.with_sources(checkpoint.chain_config(home), look)
+    configuration.with_sources(checkpoint.chain_config(home), look)
     if outside:
         raise ValueError(
             f"{', '.join(outside)}: only this machine has it; name it as hf:owner/name@revision in "

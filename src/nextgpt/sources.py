@@ -29,7 +29,7 @@ _HUGGING_FACE = re.compile(r"hf:(?P<repository>[\w.-]+(/[\w.-]+)?)@(?P<revision>
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".gguf")
 """Endings of files that hold weights, the preferred ones first."""
 _VARIANT = re.compile(r"\.(fp16|bf16|non_ema|ema)\.")
-_SMALL = (".json", ".txt", ".model")
+_SMALL = (".json", ".txt", ".model", ".yaml")
 _CLIENT_ERROR = re.compile(r"(npm )?(error|ERR!)|E:", re.IGNORECASE)
 _PROGRESS_DELAY_S = 2.0
 

@@ -163,7 +163,7 @@ def test_without_a_base_the_vocabulary_is_that_of_vicuna(tmp_path: Path, config:
     }
     file = write_file(weights, tmp_path / "pytorch_model.pt")
     report = convert_checkpoint(file, tmp_path / "out", config)
-    assert any("put Vicuna-7B v0 at" in note for note in report.notes)
+    assert any("put Vicuna-7B v0 " in note for note in report.notes)
     chain = yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["chain"]
     assert chain["language_model"]["source"] == "./vicuna-7b-v0"
 

@@ -10,7 +10,7 @@ from tiny_chain import tiny_chain_config
 from torch import nn
 from torch.nn import functional
 
-from nextgpt import checkpoint
+from nextgpt import configuration
 from nextgpt.doctor.memory import (
     FusedAttention,
     LiveBytes,
@@ -29,7 +29,7 @@ TRAINS = ["lora", "input_projection", "output_projections", "signal_rows"]
 @pytest.fixture(scope="module")
 def chain(tiny: TinyParts) -> NextGPTModel:
     with torch.device("meta"):
-        return checkpoint.build(tiny_chain_config(tiny))
+        return configuration.build(tiny_chain_config(tiny))
 
 
 def test_live_bytes_follow_tensors_from_birth_to_death() -> None:
@@ -68,7 +68,7 @@ def test_attention_without_numbers_keeps_no_scores() -> None:
 def test_a_step_without_numbers_takes_what_it_takes_with_them(
     chain: NextGPTModel, tiny: TinyParts, trains: list[str]
 ) -> None:
-    real = checkpoint.build(tiny_chain_config(tiny))
+    real = configuration.build(tiny_chain_config(tiny))
     real.set_trainable(trains)
     with torch.device("meta"):
         chain.set_trainable(trains)

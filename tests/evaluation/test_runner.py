@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tiny_chain import tiny_chain_config
 
-from nextgpt import checkpoint
+from nextgpt import configuration
 from nextgpt.evaluation.material import Material
 from nextgpt.evaluation.rows import clips, pictures, replies, sounds
 from nextgpt.evaluation.runner import Evaluation
@@ -67,7 +67,7 @@ def painter(tiny: TinyParts) -> NextGPT:
     config = tiny_chain_config(tiny)
     for part in ("decoders", "num_signal_tokens"):
         config[part] = {"image": config[part]["image"]}
-    return NextGPT(checkpoint.build(config))
+    return NextGPT(configuration.build(config))
 
 
 def test_a_chain_without_sounds_and_clips_is_measured_on_the_rest(

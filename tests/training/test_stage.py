@@ -47,12 +47,16 @@ def test_a_part_can_have_a_learning_rate_of_its_own(
         )
         for part, parameters in stage.chain.trainable_parts().items()
     }
-    # Adam's first step moves every element by its learning rate, whatever the gradient; the second
-    # is at the end of the cosine.
-    assert moved["lora"] == 0
-    assert moved["signal_rows"] == pytest.approx(3e-3, rel=1e-3)
-    assert moved["input_projection"] == pytest.approx(1e-3, rel=1e-3)
-    assert moved["output_projections"] == pytest.approx(1e-3, rel=1e-3)
+    groups = trainer.optimizers[0].param_groups
+    assert {group["name"]: group["initial_lr"] for group in groups} == {
+        "input_projection": 1e-3,
+        "signal_rows": 3e-3,
+        "output_projections": 1e-3,
+        "lora": 0.0,
+    }
+    assert {part for part, distance in moved.items() if not distance} == {"lora"}
+    # What Adam has once moved by is at most the learning rate, and about that for some element.
+    assert 2e-3 < moved["signal_rows"] < 3.1e-3
 
 
 def test_a_learning_rate_of_a_part_that_does_not_train_is_refused(tiny: TinyParts) -> None:
@@ -69,7 +73,8 @@ def test_checkpointed_activations_teach_the_same(
         stage = Stage(tiny_chain(tiny), PARTS, activation_checkpointing=checkpointing)
         passes: list[bool] = []
         layer = stage.chain.language_model.llm.get_decoder().layers[0].mlp
-        layer.register_forward_hook(lambda *_, passes=passes: passes.append(True))
+        # The second pass ends inside of it, where nothing more is needed.
+        layer.register_forward_pre_hook(lambda *_, passes=passes: passes.append(True))
         trainer = quiet_trainer(tmp_path, 3, limit_val_batches=0)
         trainer.fit(stage, datamodule=ChainData([Exchanges()], batch_size=4))
         assert len(passes) == (6 if checkpointing else 3)

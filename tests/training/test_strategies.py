@@ -117,7 +117,9 @@ def assert_same(name: str, first_step: int = 0) -> None:
     found = losses(name)
     assert len(found) == len(expected) == STEPS + 1 - first_step  # one of them is a validation
     for ours, theirs in zip(found, expected, strict=True):
-        assert ours == pytest.approx(theirs, rel=TOLERANCE)
+        # Lightning writes the last value again of what a batch has not; a new run knows none.
+        assert {"cross_entropy", "loss", "step"} <= ours.keys() or "validation/loss" in ours
+        assert ours == pytest.approx({name: theirs[name] for name in ours}, rel=TOLERANCE)
     for file in FILES:
         ours, theirs = (
             load_file(f"runs/{run}/model/{file}.safetensors") for run in (name, "single")
@@ -235,7 +237,7 @@ def test_a_killed_rank_ends_the_run_which_goes_on_from_its_last_checkpoint(
 
 @pytest.mark.parametrize("strategy", [FSDPStrategy, ModelParallelStrategy])
 def test_a_strategy_that_saves_frozen_weights_is_refused(tiny: TinyParts, strategy: type) -> None:
-    with pytest.raises(ValueError, match=f"{strategy.__name__} .* frozen .* strategy fsdp2"):
+    with pytest.raises(ValueError, match=f"{strategy.__name__} .* frozen .*strategy fsdp2"):
         check(strategy(), "32-true", tiny_chain(tiny))
 
 
@@ -256,7 +258,7 @@ def test_a_strategy_that_is_refused_ends_in_one_line(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     strategy = "lightning.pytorch.strategies.ModelParallelStrategy"
-    spread = ["--trainer.strategy", strategy, "--trainer.devices", "1"]
+    spread = ["--trainer.strategy.class_path", strategy, "--trainer.devices", "1"]
     assert main(arguments("refused", *spread)) == 1
     assert "nextgpt: ModelParallelStrategy would write the frozen" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nextgpt.language_model import model_directory
+from nextgpt.base_model import model_directory
 
 Rows = Any
 """A table that is sliced by rows: a tensor, or a slice of a safetensors file."""

@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from nextgpt import checkpoint
+from nextgpt import checkpoint, configuration
 from nextgpt.bridges import LinearConnector
 from nextgpt.conversion.files import BaseTables, drift, load_tensors
 from nextgpt.conversion.report import Report
@@ -89,7 +89,7 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
     """
     out = checkpoint.new_directory(out)
     chain = _chain(config)
-    options = checkpoint.options_of(chain)
+    options = configuration.options_of(chain)
     weights = load_tensors(file)
     report = Report(file.name)
 
@@ -98,7 +98,7 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
     num_words, base_size = _check_tables(weights, tables, file, base, report)
     projections: dict[str, Tensor] = {}
     modalities = []
-    sizes = checkpoint.options_of(options.get("output_projection", {}))
+    sizes = configuration.options_of(options.get("output_projection", {}))
     projections |= _input_projection(weights, file, width, report)
     for modality, prefix in _OUTPUT.items():
         if any(key.startswith(prefix) for key in weights):
@@ -143,7 +143,7 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
             folder,
             projections=projections,
             signal_rows=rows,
-            config=checkpoint.relative(chain, out),
+            config=configuration.relative(chain, out),
             language_model={"hidden_size": width, "vocabulary_size": base_size},
             save_adapter=(
                 partial(write_adapter, weights=adapter, options=lora, source=source)
@@ -168,10 +168,10 @@ def _chain(config: Path) -> dict[str, Any]:
         chain = chain.get(key, chain) if isinstance(chain, dict) else None
     chain = chain.get("chain") if isinstance(chain, dict) else None
     if not isinstance(chain, dict) or {"language_model", "decoders"} - set(
-        checkpoint.options_of(chain)
+        configuration.options_of(chain)
     ):
         raise ValueError(f"{config}: there is no chain with a language_model and decoders in it")
-    return checkpoint.anchored(chain, config.parent)
+    return configuration.anchored(chain, config.parent)
 
 
 def _configure(
@@ -189,7 +189,7 @@ def _configure(
     """
     if absent := [each for each in modalities if each not in options["decoders"]]:
         raise ValueError(f"{config}: there is no decoder for {', '.join(absent)}; add it")
-    language_model = checkpoint.options_of(options["language_model"])
+    language_model = configuration.options_of(options["language_model"])
     alike = LoraOptions(**(language_model.get("lora") or {}))
     lora = replace(alike, rank=rank, target_modules=targets)
     source = base or BASE_PLACE

@@ -49,7 +49,7 @@ class AudioDecoder(Decoder):
 
     def latent_shape(self) -> tuple[int, ...]:
         """(C, frames, mels), fewer of both by the autoencoder's scale."""
-        vocoder, scale = self._config("vocoder"), self._latent_scale
+        vocoder, scale = self._config("vocoder"), latent_scale(self._config("vae"))
         frames = self.duration_s * vocoder["sampling_rate"] / math.prod(vocoder["upsample_rates"])
         channels, *_ = super().latent_shape()
         return channels, math.ceil(frames / scale), vocoder["model_in_dim"] // scale

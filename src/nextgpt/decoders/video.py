@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nextgpt.decoders.base import Decoder
-from nextgpt.decoders.latents import pixel_values
+from nextgpt.decoders.latents import latent_scale, pixel_values
 from nextgpt.decoders.steps import OnStep, StepCounter
 from nextgpt.media import Medium, Video
 from nextgpt.modality import Modality
@@ -61,7 +61,7 @@ class VideoDecoder(Decoder):
         channels, *sides = super().latent_shape()
         pixels = (self.height, self.width)
         sides = [
-            given // self._latent_scale if given else side
+            given // latent_scale(self._config("vae")) if given else side
             for given, side in zip(pixels, sides, strict=True)
         ]
         return channels, self.num_frames, *sides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -109,7 +110,7 @@ def _reading_bytes(chain: NextGPTModel) -> int:
 
 
 @torch.no_grad()
-def _rendering_bytes(decoder: Decoder, models: Mapping[str, nn.Module]) -> int:
+def _rendering_bytes(decoder: Decoder, models: Mapping[str, Any]) -> int:
     """Bytes at the peak of one guided denoising step, or of making the medium from its latents."""
     shape = decoder.latent_shape()
     length, width = decoder.conditioning_shape

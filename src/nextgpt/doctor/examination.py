@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from nextgpt import checkpoint, sources
+from nextgpt import checkpoint, configuration, sources
 from nextgpt.architectures import UNKNOWN, Licence, fetched_bytes, licence_of
 from nextgpt.doctor.answering import Models, answering_memory
 from nextgpt.doctor.memory import num_bytes, training_memory
@@ -91,7 +91,7 @@ class Examination:
         chain = None
         try:
             with torch.device("meta"):
-                chain = checkpoint.build(config)
+                chain = configuration.build(config)
         except ValueError as error:
             self.report.trouble(str(error))
         self._chains.append((config, chain))
@@ -209,7 +209,7 @@ class Examination:
 
     def _stage(self, plan: StagePlan, chain: NextGPTModel) -> StageFacts:
         chain.set_trainable(plan.trains)
-        trained = {}
+        trained: dict[str, int] = {}
         frozen = {part.name: part.num_parameters for part in self.report.parts}
         for part, parameters in chain.trainable_parts().items():
             counts = trained if part in plan.trains else frozen
@@ -234,5 +234,5 @@ def _sources_of(config: Any) -> list[str]:
             found.append(value)
         return value
 
-    checkpoint.with_sources(config, note)
+    configuration.with_sources(config, note)
     return found

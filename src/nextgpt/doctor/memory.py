@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nextgpt.losses import caption_cross_entropy
+from nextgpt.modality import Modality
 from nextgpt.model import ChainBatch, NextGPTModel
 
 
@@ -195,5 +196,5 @@ def _batch(chain: NextGPTModel, trains: list[str], batch_size: int, length: int)
             shape = chain.encoder.feature_shape(modality)
             batch.features[modality] = torch.empty(batch_size, *shape)
     if "output_projections" in trains:
-        batch.runs = dict.fromkeys(chain.output_projections, starts)
+        batch.runs = {Modality(name): starts for name in chain.output_projections}
     return batch

@@ -63,6 +63,7 @@ class FullyShardedStrategy(ModelParallelStrategy):
         # NOTE: it warns of outputs that would be changed in place; none is.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
         if mesh.device_type == "cpu":
+            assert isinstance(chain, FSDPModule), "fully_shard has made it one"
             chain.set_force_sum_reduction_for_comms(True)  # NOTE: gloo cannot average.
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def in_one_piece(chain: NextGPTModel) -> Iterator[None]:
     ]
     try:
         for module, name, parameter in shares:
-            module._parameters[name] = nn.Parameter(parameter.full_tensor())
+            module._parameters[name] = nn.Parameter(_whole(parameter))
         yield
     finally:
         for module, name, parameter in shares:

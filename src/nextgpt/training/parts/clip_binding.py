@@ -22,7 +22,7 @@ class ClipBindingData(BindingData):
 
     modality = Modality.VIDEO
     attributes = {"background": list(COLOURS), "motion": [*MOTIONS, OWN]}
-    splits = ("train", "validation", "held_out_drawing")
+    splits: tuple[str, ...] = ("train", "validation", "held_out_drawing")
 
     def __init__(
         self,

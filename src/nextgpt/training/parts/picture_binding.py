@@ -68,7 +68,7 @@ class PictureBindingData(BindingData):
 
     modality = Modality.IMAGE
     attributes = ATTRIBUTES
-    splits = ("train", "validation", "held_out_drawing")
+    splits: tuple[str, ...] = ("train", "validation", "held_out_drawing")
 
     def __init__(
         self,

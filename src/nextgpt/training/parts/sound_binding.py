@@ -28,7 +28,7 @@ class SoundBindingData(BindingData):
         "contour": [None, "rising", "falling"],
         "speed": [None, "fast", "slow"],
     }
-    splits = ("train", "validation", "held_out_combination", "held_out_recording")
+    splits: tuple[str, ...] = ("train", "validation", "held_out_combination", "held_out_recording")
 
     def __init__(
         self,
