@@ -1,4 +1,7 @@
-"""Rows a second and memory of a look through manifests of ten thousand to a million rows.
+"""Rows a second and memory of manifests of ten thousand to a million rows.
+
+Tasks: ``check`` looks through all rows, media aside; ``index`` makes a manifest ready for training;
+``read`` then reads conversations of it in training's random order.
 
     python benchmarks/data.py [--rows 10000 100000 1000000]
 
@@ -8,6 +11,7 @@ given by the clock and by the processor's time, which other processes do not cha
 
 import argparse
 import json
+import os
 import random
 import resource
 import subprocess
@@ -21,6 +25,10 @@ from rich.console import Console
 from rich.table import Table
 
 from nextgpt.data.check import Check
+from nextgpt.data.manifest_conversations import ManifestConversations
+
+NUM_READ = 20_000
+"""Conversations of one ``read``, of manifests of any size."""
 
 WORDS = "a the dog cat red blue plays barks runs under near bridge river tree music old".split()
 
@@ -57,7 +65,20 @@ def check(path: Path) -> int:
     return look.counts["rows"]
 
 
-TASKS: dict[str, Callable[[Path], int]] = {"check": check}
+def index(path: Path) -> int:
+    """Build the index of a manifest's rows."""
+    return len(ManifestConversations(path).rows)
+
+
+def read(path: Path) -> int:
+    """Read conversations in random order, with the index that ``index`` has built."""
+    source = ManifestConversations(path)
+    for number in range(NUM_READ):
+        source.conversation(number)
+    return NUM_READ
+
+
+TASKS: dict[str, Callable[[Path], int]] = {"check": check, "index": index, "read": read}
 
 
 def measured(task: str, path: Path) -> dict[str, float]:
@@ -93,6 +114,7 @@ def main() -> None:
     columns = ("task", "rows", "rows a second", "by processor time", "peak memory MB")
     table = Table(*columns)
     with TemporaryDirectory() as folder:
+        os.environ["NEXTGPT_CACHE"] = folder  # of the measured processes
         for num_rows in options.rows:
             path = Path(folder) / f"{num_rows}.jsonl"
             write_manifest(path, num_rows)

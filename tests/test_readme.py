@@ -21,6 +21,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "checkpoints/micro/README.md",
+    "docs/data.md",
     "docs/micro.md",
     "docs/scale.md",
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from quiet_trainer import quiet_trainer
 from tiny_chain import exchange, medium, tiny_chain
 from torch import Tensor
@@ -68,12 +69,18 @@ def trainer_of(folder: Path, steps: int, **options: Any) -> lightning.Trainer:
     return quiet_trainer(folder, steps, check_val_every_n_epoch=None, **options)
 
 
-def attached(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:
-    """Data set up as Lightning does it, without a step being trained."""
+def unprepared(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:
+    """Data that belong to a trainer that is about to train."""
     trainer = trainer_of(folder, 1)
     trainer.strategy.connect(Stage(chain, ["signal_rows"]))
+    trainer.state.fn = TrainerFn.FITTING
     data.trainer = trainer
-    data.setup("fit")
+    return data
+
+
+def attached(data: ChainData, chain: NextGPTModel, folder: Path) -> ChainData:
+    """Data set up as Lightning does it, without a step being trained."""
+    unprepared(data, chain, folder).setup("fit")
     return data
 
 
@@ -266,6 +273,40 @@ def test_nothing_is_computed_after_setup_or_in_a_later_run(
         m for batch in batches for m, features in batch.features.items() for _ in features
     )
     assert kinds == dict.fromkeys(MODALITIES, SimilarLengths.WINDOW)
+
+
+def test_one_rank_fills_the_cache_and_the_others_compute_nothing(
+    chain: NextGPTModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXTGPT_CACHE", str(tmp_path / "cache"))
+    computed = Counter[str]()
+
+    def counting(part: Any, name: str) -> None:
+        compute = getattr(part, name)
+
+        def counted(*arguments: Any) -> Tensor:
+            computed[name] += 1
+            return compute(*arguments)
+
+        monkeypatch.setattr(part, name, counted)
+
+    counting(chain.encoder, "encode")
+    for decoder in chain.decoders.values():
+        counting(decoder, "encode_text")
+    ranks = []
+    for rank in range(2):
+        data = unprepared(ChainData([Counted()], batch_size=4), chain, tmp_path)
+        assert data.trainer is not None
+        monkeypatch.setattr(data.trainer.strategy, "world_size", 2, raising=False)
+        monkeypatch.setattr(data.trainer.strategy, "global_rank", rank, raising=False)
+        ranks.append(data)
+    ranks[0].prepare_data()
+    filled = computed.copy()
+    assert filled.keys() == {"encode", "encode_text"}
+    for data in ranks:
+        data.setup("fit")
+    assert computed == filled
+    assert [data.batches.rank for data in ranks] == [0, 1]
 
 
 def test_a_medium_without_a_caption_cannot_be_asked_for_and_is_named(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_chain import medium
 
+from nextgpt.data.formats import FORMATS
 from nextgpt.data.json_lines import MAX_LINE_BYTES
 from nextgpt.data.requests import read_requests
-from nextgpt.data.rows import Row, read_rows, write_rows
-from nextgpt.messages import Conversation
+from nextgpt.data.rows import MESSAGE_KEYS, Row, read_rows, write_rows
+from nextgpt.messages import PART_KEYS, Conversation
 
 PICTURE = {
     "type": "image",
@@ -154,3 +157,20 @@ def test_a_list_without_line_breaks_is_not_read_into_memory(tmp_path: Path) -> N
         file.truncate(MAX_LINE_BYTES + 10)
     with pytest.raises(ValueError, match="line 1: longer than .* not one of a JSON list"):
         list(read_rows(path))
+
+
+def test_the_documented_rows_are_rows_and_no_key_is_left_undocumented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)
+    for line in block.splitlines():
+        data = json.loads(line)
+        assert Row.from_json(data).to_json() == data | {"split": "train"}
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE))
+    fields = {item.name for item in dataclasses.fields(Row)}
+    assert fields | MESSAGE_KEYS | PART_KEYS | {"text"} <= documented
+
+
+def test_every_format_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \|", text, flags=re.MULTILINE)
+    assert FORMATS.keys() <= {name for row in rows for name in re.findall("`(.*?)`", row)}

@@ -39,7 +39,7 @@ _PLACEHOLDER = re.compile("<(?:{})>".format("|".join(MODALITIES)), re.IGNORECASE
 class Check:
     """One look through a manifest; ``faults`` goes through it, ``counts`` tells what there was.
 
-    Without a look at the media, 16 bytes a row are kept in memory.
+    Without a look at the media, 16 bytes a row are kept in memory, and 9 more at the end.
     """
 
     def __init__(self, manifest: Path, media: bool = True) -> None:
@@ -153,8 +153,9 @@ class Check:
 
     def _repeated(self, fingerprints: array, lines: array) -> Iterator[tuple[int, int]]:
         """The lines that say the same as an earlier one, each with that."""
-        values, counts = np.unique(np.frombuffer(fingerprints, np.int64), return_counts=True)
-        suspects = set(values[counts > 1].tolist())
+        # NOTE: np.unique with counts would take three times the memory.
+        ordered = np.sort(np.frombuffer(fingerprints, np.int64))
+        suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
         if not suspects:
             return
         wanted = {
