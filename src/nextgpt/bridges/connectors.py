@@ -1,10 +1,18 @@
 """Connectors: encoder features to input embeddings of the language model."""
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from torch import Tensor, nn
+
+from nextgpt.layout import Layout
 
 
 class Connector(nn.Module):
     """Base of all connectors; built with the widths of both sides."""
+
+    needs_text: ClassVar[bool] = False
+    """Whether it wants to know what is asked about a medium."""
 
     def num_tokens(self, num_features: int) -> int:
         """Number of input embeddings M that N features become: one each, unless overridden."""
@@ -13,6 +21,21 @@ class Connector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, N, D_enc) features to (B, M, D_lm) input embeddings."""
         raise NotImplementedError
+
+    def connect(
+        self, features: Tensor, layouts: Sequence[Layout], texts: Sequence[str] | None
+    ) -> Tensor:
+        """Map the features of several media, which is all ``forward`` needs to know for most.
+
+        Args:
+            features: (V, N, D_enc), the views of all media, medium by medium.
+            layouts: Of the media; V views in all.
+            texts: What is said about each medium, for a connector that ``needs_text``.
+
+        Returns:
+            (V, M, D_lm), or another width for a fusion that takes it.
+        """
+        return self(features)
 
 
 class LinearConnector(Connector):

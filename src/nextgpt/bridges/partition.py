@@ -1,0 +1,123 @@
+"""Partitions: a medium to the views of it that the encoder sees. Pure, nothing is learned."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from PIL import Image as PILImage
+
+from nextgpt.layout import Layout
+from nextgpt.media import Image, Medium, Video
+from nextgpt.modality import Modality
+
+
+class Partition:
+    """The whole medium as one view: what NExT-GPT does, and the base of all others.
+
+    With ``num_frames`` a video is so many pictures, evenly spread over it, each a view of its own,
+    or with ``join_frames`` all of them one view. Without, videos go to the encoder as they are.
+    """
+
+    needs_size: ClassVar[bool] = False
+    """Whether the layout of a picture depends on its size, which costs a look into its file."""
+
+    def __init__(self, num_frames: int | None = None, join_frames: bool = False) -> None:
+        """Choose what becomes of videos.
+
+        Args:
+            num_frames: Frames of a video that the encoder sees as pictures.
+            join_frames: Give all frames of a video to the connector as one view.
+
+        Raises:
+            ValueError: there are no frames.
+        """
+        if num_frames is not None and num_frames < 1:
+            raise ValueError(f"num_frames is {num_frames}: give 1 or more, or leave it out")
+        self.num_frames = num_frames
+        self.join_frames = join_frames
+
+    def seen_as(self, modality: Modality) -> Modality:
+        """What the views of a medium are to the encoder."""
+        return Modality.IMAGE if self._cuts_frames(modality) else modality
+
+    def _cuts_frames(self, modality: Modality) -> bool:
+        return modality == Modality.VIDEO and self.num_frames is not None
+
+    def layout(self, modality: Modality, size: tuple[int, int]) -> Layout:
+        """How a medium is cut.
+
+        Args:
+            modality: What it is.
+            size: Width and height in pixels; of no meaning where the layout does not depend on it.
+        """
+        if self._cuts_frames(modality):
+            assert self.num_frames is not None
+            frames = (1, self.num_frames) if self.join_frames else (self.num_frames, 1)
+            return Layout(*frames)
+        return self._layout(size) if modality == Modality.IMAGE else Layout()
+
+    def layout_of(self, medium: Medium) -> Layout:
+        """How this medium is cut.
+
+        Raises:
+            ValueError: it is a picture that cannot be read.
+        """
+        looks = self.needs_size and isinstance(medium, Image)
+        return self.layout(medium.modality, medium.size if looks else (0, 0))
+
+    def views(self, medium: Medium) -> Sequence[Medium]:
+        """Cut a medium: as many media as its layout says that are encoded."""
+        if isinstance(medium, Video) and self.num_frames is not None:
+            return [
+                self._frame(Image(PILImage.fromarray(frame)))
+                for frame in medium.frames(self.num_frames)
+            ]
+        return self._cut(medium) if isinstance(medium, Image) else [medium]
+
+    def describe(self) -> str:
+        """What decides the views, for the keys of cached features; nothing if all is as it was."""
+        options = {name: value for name, value in vars(self).items() if value}
+        return f"{type(self).__name__} {sorted(options.items())}" if options or self._cuts else ""
+
+    @property
+    def _cuts(self) -> bool:
+        return type(self) is not Partition
+
+    def _layout(self, size: tuple[int, int]) -> Layout:
+        """How a picture is cut."""
+        return Layout()
+
+    def _cut(self, picture: Image) -> Sequence[Medium]:
+        """Cut a picture into the views of its layout."""
+        return [picture]
+
+    def _frame(self, frame: Image) -> Medium:
+        """Prepare one frame of a video: as a picture that is not cut into tiles."""
+        return self._cut(frame)[0]
+
+
+class SquarePad(Partition):
+    """The whole picture, padded to a square around its middle, so that nothing is cropped.
+
+    Source: arXiv:2310.03744 (LLaVA-1.5), which pads with the mean colour of CLIP.
+    """
+
+    def __init__(
+        self,
+        colour: tuple[int, int, int] = (122, 116, 104),
+        num_frames: int | None = None,
+    ) -> None:
+        """Choose the colour.
+
+        Args:
+            colour: Red, green and blue of what is added, 0 to 255.
+            num_frames: Frames of a video that the encoder sees as pictures.
+        """
+        super().__init__(num_frames)
+        self.colour = colour
+
+    def _cut(self, picture: Image) -> Sequence[Medium]:
+        side = max(picture.size)
+        width, height = picture.size
+        square = PILImage.new("RGB", (side, side), tuple(self.colour))
+        square.paste(picture.pil, ((side - width) // 2, (side - height) // 2))
+        return [Image(square)]
