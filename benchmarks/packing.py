@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nextgpt.data.datamodule import SimilarLengths
-from nextgpt.model import ChainBatch
+from nextgpt.batch import ChainBatch
 from nextgpt.training.cli import configured
 from nextgpt.training.stage import Stage
 

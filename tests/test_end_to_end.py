@@ -259,7 +259,7 @@ def test_what_is_attached_changes_the_answer(trained: Path, model: NextGPT, moda
 
     def state(values: torch.Tensor) -> torch.Tensor:
         batch = collate([plan], lambda *_: values)
-        return model.model.language_model(model.model.assemble(batch))[0, -1]
+        return model.model.language_model(model.model.assemble(batch).embeds)[0, -1]
 
     assert not torch.allclose(state(features), state(features + 1), atol=1e-4)
 

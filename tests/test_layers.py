@@ -31,6 +31,8 @@ LAYERS = (
     ("configuration",),
     ("collate",),
     ("model",),
+    ("input_side",),
+    ("batch",),
     ("placement",),
     ("encoders", "bridges", "language_model", "projections", "decoders"),
     ("base_model",),
@@ -40,7 +42,7 @@ LAYERS = (
     ("archive",),
     ("messages",),
     ("media",),
-    ("architectures",),
+    ("architectures", "layout"),
     ("modality", "sources", "losses", "ranks"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

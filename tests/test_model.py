@@ -20,12 +20,13 @@ from tiny_chain import (
 from torch import Tensor
 
 from nextgpt import configuration
+from nextgpt.batch import ChainBatch
 from nextgpt.encoders import MicroBindEncoder
 from nextgpt.language_model import LanguageModel
 from nextgpt.losses import alignment_loss, caption_cross_entropy
 from nextgpt.messages import Conversation
 from nextgpt.modality import MODALITIES, Modality
-from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.model import NextGPTModel
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -140,8 +141,8 @@ def test_nothing_trains_unless_it_is_said(chain: NextGPTModel) -> None:
 
 
 def test_an_unknown_part_is_named_beside_the_known_ones(chain: NextGPTModel) -> None:
-    with pytest.raises(ValueError, match=r"cannot train encoder; .* are input_projection.*lora"):
-        chain.set_trainable(["lora", "encoder"])
+    with pytest.raises(ValueError, match=r"cannot train decoders; .* are input_projection.*lora"):
+        chain.set_trainable(["lora", "decoders"])
     assert chain.language_model.lora_parameters() == {}
 
 
@@ -171,7 +172,7 @@ def test_features_stand_in_their_slots_and_words_everywhere_else(chain: NextGPTM
     for modality, features in batch.features.items():
         ((row, start),) = batch.slots[modality].tolist()
         expected[row, start] = chain.input_projection(features)[0, 0]
-    torch.testing.assert_close(chain.assemble(batch), expected)
+    torch.testing.assert_close(chain.assemble(batch).embeds, expected)
     assert len(batch.features) == len(MODALITIES)
 
 

@@ -10,6 +10,8 @@ from llama_tokenizer import llama_tokenizer
 from tiny_chain import medium
 from transformers import AutoTokenizer
 
+from nextgpt.layout import Layout
+from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 from nextgpt.prompting import IGNORED, Prompter, SequencePlan, template_of
@@ -47,7 +49,11 @@ def tokenizer(tiny: TinyParts) -> Any:
 def prompter_of(tokenizer: Any, template: str = "chatml", max_length: int = 512) -> Prompter:
     markers = template_of(template).markers
     signals = SignalVocabulary(len(tokenizer), {IMAGE: 2, AUDIO: 3}, markers)
-    return Prompter(tokenizer, template, signals, SLOT_LENGTHS.__getitem__, max_length)
+
+    def measure(medium: Medium) -> tuple[Layout, int]:
+        return Layout(), SLOT_LENGTHS[medium.modality]
+
+    return Prompter(tokenizer, template, signals, measure, max_length)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +119,8 @@ def llama_plan(template: str, legacy: bool, conversation: Conversation) -> tuple
     """Ids, where a medium that is seen is -1, and those that are learned."""
     counts = {IMAGE: 4, AUDIO: 8, Modality.VIDEO: 24}
     signals = SignalVocabulary(32_000, counts, template_of(template).markers)
-    prompter = Prompter(llama_tokenizer(legacy), template, signals, lambda modality: 1, 512)
+    one_place = Layout(), 1
+    prompter = Prompter(llama_tokenizer(legacy), template, signals, lambda _: one_place, 512)
     plan = prompter.training_plan(conversation)
     for slot in plan.slots:
         plan.input_ids[slot.start] = -1

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from nextgpt import configuration
+from nextgpt.batch import ChainBatch
 from nextgpt.collate import collate
 from nextgpt.media import Audio, Image, Medium, Video
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
-from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.model import NextGPTModel
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -98,8 +99,7 @@ def batch_of(
     """What a training step sees of conversations."""
 
     def features(modality: Modality, media: list[Medium]) -> Tensor:
-        tensors = [chain.encoder.preprocess(modality, each) for each in media]
-        return chain.encoder.encode(modality, torch.stack(tensors))
+        return torch.cat(chain.encode(media))
 
     def targets(modality: Modality, media: list[Medium]) -> Tensor:
         return chain.decoders[modality].encode_text([str(each.caption) for each in media])

@@ -27,7 +27,7 @@ from nextgpt.configuration import (
 )
 from nextgpt.language_model import LanguageModel, load_exactly
 from nextgpt.modality import Modality
-from nextgpt.model import NextGPTModel
+from nextgpt.model import RETRAINABLE, NextGPTModel
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
     "signal_rows.safetensors",
     "provenance.json",
 )
+RETRAINED = "{}.safetensors"
+"""Whole weights of a published part, ``language_model`` or ``encoder``, that were trained."""
 BASE_FACTS = ("hidden_size", "vocabulary_size")
 """Attributes of the base language model by which another one is refused."""
 
@@ -130,7 +132,12 @@ def save(
             save_adapter=language_model.save_lora if parts["lora"] else None,
             provenance=provenance,
         )
+        for part in model.retrained:
+            weights = {key: value.detach().half() for key, value in parts[part].items()}
+            save_file(weights, folder / RETRAINED.format(part))
         shutil.rmtree(directory / ADAPTER, ignore_errors=True)
+        for part in RETRAINABLE:
+            (directory / RETRAINED.format(part)).unlink(missing_ok=True)
 
 
 def write(
@@ -189,6 +196,12 @@ def load_trained(model: NextGPTModel, directory: Path, grow: bool = False) -> No
         projections, rows = _grown(model, directory, projections, rows)
     load_exactly(projection_state(model), projections, directory / PROJECTIONS)
     _load_language_parts(model.language_model, directory, rows)
+    for part in RETRAINABLE:
+        file = directory / RETRAINED.format(part)
+        if file.exists():
+            weights = _read(directory, file.name, load_file)
+            load_exactly(model.trainable_parts()[part], weights, file)
+            model.retrained.add(part)
     model.requires_grad_(False)
 
 
@@ -328,8 +341,8 @@ def projection_state(model: NextGPTModel) -> dict[str, torch.Tensor]:
     """Parameters and statistics of all projections, by their name in the model."""
     return {
         f"{part}.{name}": value
-        for part in ("input_projection", "output_projections")
-        for name, value in getattr(model, part).state_dict().items()
+        for part, module in model.projections.items()
+        for name, value in module.state_dict().items()
     }
 
 

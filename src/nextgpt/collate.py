@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from nextgpt.batch import ChainBatch
 from nextgpt.media import Medium
 from nextgpt.modality import MODALITIES, Modality
-from nextgpt.model import ChainBatch
 from nextgpt.prompting import IGNORED, SequencePlan
 
 MediaToTensor = Callable[[Modality, list[Medium]], Tensor]
-"""Turns n media of one modality into a tensor with n rows."""
+"""Turns media of one modality into a tensor with a row for each of them, or for each view."""
 
 ATTENTION_LENGTH = 3000
 """Length of a row at which attention, which looks at the whole row, costs as much as all else: six
@@ -31,7 +31,7 @@ def collate(
 
     Args:
         plans: B plans.
-        features: Gives the encoder features of media in slots, (n, N, D_enc).
+        features: Gives the encoder features of media in slots, (V, N, D_enc).
         targets: Gives the target conditioning of media in runs, (n, L, C); None leaves it out.
         latents: Gives the latents of media in runs, (n, C, ...); None leaves them out.
         pad_id: Token at padded positions; masked and never learned.
@@ -60,14 +60,16 @@ def collate(
         batch.position_ids = position_ids
     for modality in MODALITIES:
         slots = [
-            (row, start + slot.start, slot.medium)
+            (row, start + slot.start, slot)
             for plan, (row, start) in zip(plans, places, strict=True)
             for slot in plan.slots
             if slot.modality == modality
         ]
         if slots:
             batch.slots[modality] = torch.tensor([place for *place, _ in slots])
-            batch.features[modality] = features(modality, [medium for *_, medium in slots])
+            batch.layouts[modality] = [slot.layout for *_, slot in slots]
+            batch.texts[modality] = [slot.text for *_, slot in slots]
+            batch.features[modality] = features(modality, [slot.medium for *_, slot in slots])
         runs = [
             (row, start + run.start, run.medium)
             for plan, (row, start) in zip(plans, places, strict=True)

@@ -147,6 +147,37 @@ class LanguageModel(nn.Module):
         """The adapter's parameters by their name in the language model."""
         return {name: p for name, p in self.llm.named_parameters() if ".lora_" in name}
 
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """The published weights by their name in the language model, without the adapter's."""
+        return {
+            name.replace(".base_layer.", "."): parameter
+            for name, parameter in self.llm.named_parameters()
+            if ".lora_" not in name
+        }
+
+    def check_trainable(self, beside_lora: bool) -> None:
+        """Refuse to train the published weights themselves where that is not possible.
+
+        Args:
+            beside_lora: Whether an adapter is to train as well.
+
+        Raises:
+            ValueError: saying why.
+        """
+        remedy = "take language_model out of trains, or"
+        if beside_lora or self._peft is not None:
+            raise ValueError(f"language_model cannot train beside its adapter; {remedy} lora")
+        if self.quantization is not None:
+            raise ValueError(
+                f"weights in {self.quantization} cannot train; {remedy} leave quantization out"
+            )
+        dtype = next(iter(self.own_parameters().values())).dtype
+        if dtype != torch.float32:
+            raise ValueError(
+                f"weights in {str(dtype).removeprefix('torch.')} are too coarse to train; {remedy} "
+                "set dtype: float32 of the language model"
+            )
+
     def merge_lora(self) -> None:
         """Add the adapter to the frozen weights, which saves a third of the time of writing.
 

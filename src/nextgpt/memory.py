@@ -40,7 +40,7 @@ class Memory:
         self._lock = threading.Lock()
 
     def features(self, model: NextGPTModel, modality: Modality, media: list[Medium]) -> Tensor:
-        """Encode media of one modality, (n, N, D_enc); those seen before are looked up.
+        """Encode media of one modality, (V, N, D_enc); those seen before are looked up.
 
         Each is encoded by itself, so that its features do not depend on the others' company.
         """
@@ -50,16 +50,14 @@ class Memory:
             with self._lock:
                 known = self._features.get(key)
             if known is None:
-                tensor = model.encoder.preprocess(modality, medium)
-                model.placement.wake(model.encoder)
-                known = model.encoder.encode(modality, tensor[None])[0]
+                [known] = model.encode([medium])
             with self._lock:
                 self._features[key] = known
                 self._features.move_to_end(key)
                 if len(self._features) > self.num_media:
                     self._features.popitem(last=False)
             found.append(known)
-        return torch.stack(found)
+        return torch.cat(found)
 
     def recall(self, prompt: Prompt) -> tuple[int, Any]:
         """Take out the cache that holds the most turns from the start of a prompt.

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from nextgpt.layout import Layout
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
@@ -96,6 +97,10 @@ class MediaSlot:
     medium: Medium
     start: int
     length: int
+    layout: Layout = Layout()
+    """How the medium is cut."""
+    text: str = ""
+    """What the message says that shows it."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class Prompter:
         tokenizer,  # noqa: ANN001  a transformers tokenizer
         template: str,
         signals: SignalVocabulary,
-        num_media_tokens: Callable[[Modality], int],
+        measure: Callable[[Medium], tuple[Layout, int]],
         max_length: int,
     ) -> None:
         """Prepare the template.
@@ -161,7 +166,7 @@ class Prompter:
             tokenizer: The language model's own tokenizer.
             template: A key of ``TEMPLATES``.
             signals: The signal tokens and the template's markers behind the tokenizer's vocabulary.
-            num_media_tokens: Positions that one medium takes.
+            measure: Says how a medium is cut, and how many positions it takes.
             max_length: Tokens that a sequence may have.
 
         Raises:
@@ -171,7 +176,7 @@ class Prompter:
         self.template = template_of(template)
         assert signals.markers == self.template.markers
         self.signals = signals
-        self.num_media_tokens = num_media_tokens
+        self.measure = measure
         self.max_length = max_length
 
     @cached_property
@@ -322,17 +327,18 @@ class Prompter:
                 self._add_run(sequence, part)
                 pending.append(part)
             else:
-                self._add_slot(sequence, part)
+                self._add_slot(sequence, part, message.text)
         if learned:
             behind_medium = bool(parts) and not isinstance(parts[-1], str)
             sequence.add(self.ends[-1 if behind_medium else 0], learned=True)
         self._add_fixed(sequence, end)
 
-    def _add_slot(self, sequence: _Sequence, medium: Medium) -> None:
-        length = self.num_media_tokens(medium.modality)
+    def _add_slot(self, sequence: _Sequence, medium: Medium, text: str) -> None:
+        layout, length = self.measure(medium)
         markers = self.signals.marker_ids
         sequence.add(markers[:1])
-        sequence.slots.append(MediaSlot(medium.modality, medium, len(sequence.ids), length))
+        slot = MediaSlot(medium.modality, medium, len(sequence.ids), length, layout, text)
+        sequence.slots.append(slot)
         sequence.add([self.end_id] * length)
         sequence.add(markers[1:])
 

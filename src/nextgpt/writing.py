@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from nextgpt.bridges import MediaContext
 from nextgpt.collate import collate
-from nextgpt.language_model import LanguageModel
 from nextgpt.memory import Memory, Prompt
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
@@ -78,9 +78,9 @@ def write(
     batch = batch.to(model.device)
     replies = [_Reply(model, number, options) for number in range(len(conversations))]
     cache = DynamicCache(config=language_model.llm.config)
-    embeds, mask = model.assemble(batch), batch.attention_mask
+    (embeds, context), mask = model.assemble(batch), batch.attention_mask
     if len(plans) > 1:
-        yield from _written(language_model, replies, embeds, mask, mask, cache)
+        yield from _written(model, replies, embeds, mask, mask, context, cache)
         return
     prompt = Prompt.of(plans[0])
     known, remembered = memory.recall(prompt)
@@ -89,8 +89,9 @@ def write(
         *earlier, (last, _) = prompt.turns
         for start, end in earlier:
             if end > known:
-                language_model(embeds[:, start:end], mask[:, :end], cache)
-        yield from _written(language_model, replies, embeds[:, last:], mask[:, last:], mask, cache)
+                model.read(embeds[:, start:end], mask[:, :end], context, cache)
+        fresh = embeds[:, last:], mask[:, last:]
+        yield from _written(model, replies, *fresh, mask, context, cache)
     except GeneratorExit:
         # Nobody wants the rest. Another exception may have come in the middle of a layer.
         memory.keep(prompt, cache)
@@ -99,25 +100,28 @@ def write(
 
 
 def _written(
-    language_model: LanguageModel,
+    model: NextGPTModel,
     replies: list[_Reply],
     embeds: Tensor,
     fresh: Tensor,
     mask: Tensor,
+    context: MediaContext | None,
     cache: Any,
 ) -> Iterator[tuple[int, Written]]:
     """Read and write by turns.
 
     Args:
-        language_model: Reads.
+        model: Reads.
         replies: Write; B of them.
         embeds: (B, T, D) of what is read next.
         fresh: (B, T) int64, 1 where there is a token of it.
         mask: (B, past + T) int64, of everything.
+        context: Media of the prompts, where a fusion looks at them.
         cache: Holds the past.
     """
+    language_model = model.language_model
     while True:
-        states = language_model(embeds, mask, cache)
+        states = model.read(embeds, mask, context, cache)
         lengths = fresh.sum(dim=1)
         rows = torch.arange(len(replies), device=states.device)
         # Tokens are chosen on the processor: the same seed gives the same on every device.
@@ -131,6 +135,7 @@ def _written(
         if len(going) < len(replies):
             cache.batch_select_indices(torch.tensor(going, device=mask.device))
             mask, replies = mask[going], [replies[row] for row in going]
+            context = context and context[going]
         tokens = [torch.tensor(reply.tokens, device=mask.device) for reply in replies]
         fresh = pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True)
         embeds = language_model.embed(pad_sequence(tokens, batch_first=True))

@@ -15,12 +15,13 @@ from quiet_trainer import quiet_trainer
 from tiny_chain import exchange, medium, tiny_chain
 from torch import Tensor
 
+from nextgpt.batch import ChainBatch
 from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.datamodule import ChainData, Mixture, SimilarLengths
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import MODALITIES, Modality
-from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.model import NextGPTModel
 from nextgpt.prompting import SequencePlan
 from nextgpt.training.stage import Stage
 

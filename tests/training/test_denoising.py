@@ -11,12 +11,12 @@ from quiet_trainer import quiet_trainer
 from tiny_chain import medium, tiny_chain
 from torch import Tensor
 
+from nextgpt.batch import ChainBatch
 from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.datamodule import ChainData
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import MODALITIES, Modality
-from nextgpt.model import ChainBatch
 from nextgpt.training.stage import Stage
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Bridges from encoder features to the language model."""
 
+from nextgpt.bridges.anyres import AnyResTiles, RowsAssembler
 from nextgpt.bridges.assembly import Assembler
 from nextgpt.bridges.connectors import Connector, LinearConnector, MlpConnector
 from nextgpt.bridges.fusion import Fusion, MediaContext
@@ -7,6 +8,7 @@ from nextgpt.bridges.grouped import GroupedConnector
 from nextgpt.bridges.partition import Partition, SquarePad
 
 __all__ = [
+    "AnyResTiles",
     "Assembler",
     "Connector",
     "Fusion",
@@ -15,5 +17,6 @@ __all__ = [
     "MediaContext",
     "MlpConnector",
     "Partition",
+    "RowsAssembler",
     "SquarePad",
 ]

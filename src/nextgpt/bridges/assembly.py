@@ -1,4 +1,4 @@
-"""Assemblers: the tokens of a medium's views in the order in which the language model reads them."""
+"""Assemblers: the tokens of a medium's views, in the order in which they are read."""
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache

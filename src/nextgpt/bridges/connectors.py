@@ -14,6 +14,9 @@ class Connector(nn.Module):
     needs_text: ClassVar[bool] = False
     """Whether it wants to know what is asked about a medium."""
 
+    output_size: int
+    """D_lm, or another width for a fusion that takes it."""
+
     def num_tokens(self, num_features: int) -> int:
         """Number of input embeddings M that N features become: one each, unless overridden."""
         return num_features
@@ -33,7 +36,7 @@ class Connector(nn.Module):
             texts: What is said about each medium, for a connector that ``needs_text``.
 
         Returns:
-            (V, M, D_lm), or another width for a fusion that takes it.
+            (V, M, output_size).
         """
         return self(features)
 
@@ -52,6 +55,7 @@ class LinearConnector(Connector):
             output_size: Width of the language model.
         """
         super().__init__()
+        self.output_size = output_size
         self.linear = nn.Linear(input_size, output_size)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -79,6 +83,7 @@ class MlpConnector(Connector):
         super().__init__()
         if depth < 1:
             raise ValueError(f"depth is {depth}: give 1 or more layers")
+        self.output_size = output_size
         layers: list[nn.Module] = [nn.Linear(input_size, output_size)]
         for _ in range(depth - 1):
             layers += [nn.GELU(), nn.Linear(output_size, output_size)]

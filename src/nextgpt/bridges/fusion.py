@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -31,19 +32,15 @@ class MediaContext:
     def window(self, start: int, length: int) -> MediaContext:
         """Choose positions; behind the last one all media have been seen."""
         times = self.times[:, start : start + length]
-        if (missing := length - times.shape[1]) > 0:
-            seen = self.times.amax(dim=1, keepdim=True)
-            times = nn.functional.pad(times, (0, missing)) + nn.functional.pad(
-                seen.expand(-1, missing), (times.shape[1], 0)
-            )
-        return MediaContext(self.tokens, times)
+        behind = self.times.amax(dim=1, keepdim=True).expand(-1, length - times.shape[1])
+        return MediaContext(self.tokens, torch.cat([times, behind], dim=1))
 
 
 class Fusion(nn.Module):
     """Base of all fusions: wraps the layers of a causal language model in place.
 
-    ``install`` hooks it into the model and ``remove`` takes it out again, which leaves the model bit
-    for bit as it was. While it is installed, every pass of the model reads ``context``.
+    ``install`` hooks it into the model and ``remove`` takes it out again, which leaves the model as
+    it was, bit for bit. While it is installed, every pass of the model reads ``context``.
     """
 
     media_size: int

@@ -51,6 +51,7 @@ class GroupedConnector(Connector):
         )
 
         super().__init__()
+        self.output_size = output_size
         if not num_groups or len(num_groups) != len(depths) - 1:
             raise ValueError(
                 f"depths {tuple(depths)} are {len(depths)} stages, num_groups {tuple(num_groups)} "

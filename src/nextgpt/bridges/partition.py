@@ -55,14 +55,13 @@ class Partition:
             return Layout(*frames)
         return self._layout(size) if modality == Modality.IMAGE else Layout()
 
-    def layout_of(self, medium: Medium) -> Layout:
-        """How this medium is cut.
+    def size_of(self, medium: Medium) -> tuple[int, int]:
+        """Width and height of a picture where they decide its layout, else 0 x 0.
 
         Raises:
             ValueError: it is a picture that cannot be read.
         """
-        looks = self.needs_size and isinstance(medium, Image)
-        return self.layout(medium.modality, medium.size if looks else (0, 0))
+        return medium.size if self.needs_size and isinstance(medium, Image) else (0, 0)
 
     def views(self, medium: Medium) -> Sequence[Medium]:
         """Cut a medium: as many media as its layout says that are encoded."""
@@ -74,13 +73,9 @@ class Partition:
         return self._cut(medium) if isinstance(medium, Image) else [medium]
 
     def describe(self) -> str:
-        """What decides the views, for the keys of cached features; nothing if all is as it was."""
-        options = {name: value for name, value in vars(self).items() if value}
-        return f"{type(self).__name__} {sorted(options.items())}" if options or self._cuts else ""
-
-    @property
-    def _cuts(self) -> bool:
-        return type(self) is not Partition
+        """What decides the views, for keys of cached features; nothing where media are whole."""
+        options = {name: value for name, value in sorted(vars(self).items()) if value}
+        return f"{type(self).__name__} {options}" if options else ""
 
     def _layout(self, size: tuple[int, int]) -> Layout:
         """How a picture is cut."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -75,7 +75,7 @@ class TensorCache:
     def build(
         self,
         keys: Sequence[str],
-        compute: Callable[[list[int]], Tensor],
+        compute: Callable[[list[int]], Iterable[Tensor]],
         batch_size: int = 32,
         label: str = "computing",
     ) -> None:
@@ -94,7 +94,7 @@ class TensorCache:
     def get(
         self,
         keys: Sequence[str],
-        compute: Callable[[list[int]], Tensor],
+        compute: Callable[[list[int]], Iterable[Tensor]],
         batch_size: int = 32,
         label: str = "computing",
     ) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ class TensorCache:
 
         Args:
             keys: Hashes of what the tensors are computed from.
-            compute: Given indices into ``keys``, returns their tensors stacked.
+            compute: Given indices into ``keys``, returns their tensors.
             batch_size: Indices in one call of ``compute``.
             label: Stands at the progress bar.
         """
@@ -114,7 +114,7 @@ class TensorCache:
     def _computed(
         self,
         keys: Sequence[str],
-        compute: Callable[[list[int]], Tensor],
+        compute: Callable[[list[int]], Iterable[Tensor]],
         batch_size: int,
         label: str,
     ) -> Iterator[tuple[str, Tensor]]:
@@ -146,23 +146,23 @@ class Wanted:
     Attributes:
         cache: Where they are, or will be.
         keys: n hashes of what they are computed from.
-        compute: Given indices into ``keys``, returns their tensors stacked.
+        compute: Given indices into ``keys``, returns their tensors.
         label: Stands at the progress bar.
     """
 
     cache: TensorCache
     keys: list[str]
-    compute: Callable[[list[int]], Tensor]
+    compute: Callable[[list[int]], Iterable[Tensor]]
     label: str
 
     def build(self) -> None:
         """Compute and keep what is not there; nothing is read."""
         self.cache.build(self.keys, self.compute, label=self.label)
 
-    def tensor(self) -> Tensor:
-        """(n, ...) float32, in the order of the keys."""
+    def tensors(self) -> list[Tensor]:
+        """One a key, float32, in the order of the keys."""
         found = self.cache.get(self.keys, self.compute, label=self.label)
-        return torch.stack([found[key] for key in self.keys]).float()
+        return [found[key].float() for key in self.keys]
 
 
 def text_key(text: str) -> str:

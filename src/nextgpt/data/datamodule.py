@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from nextgpt.batch import ChainBatch
 from nextgpt.collate import collate
 from nextgpt.data.cache import TensorCache, Wanted, text_key
 from nextgpt.data.conversations import ConversationSource
@@ -18,7 +19,7 @@ from nextgpt.data.requests import read_requests
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
-from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.model import NextGPTModel
 from nextgpt.prompting import SequencePlan
 from nextgpt.sources import cache_dir
 
@@ -193,6 +194,11 @@ class ChainData(lightning.LightningDataModule):
         assert self.trainer is not None, "batches are made for a trainer's model"
         return bool(getattr(self.trainer.lightning_module, "denoising_weight", 0.0))
 
+    @property
+    def learns_encoder(self) -> bool:
+        """Whether the encoder trains, so that its features change with every step."""
+        return any(parameter.requires_grad for parameter in self.chain.encoder.parameters())
+
     def prepare_data(self) -> None:
         """Let one rank of a node fill the caches, while the others wait to read them."""
         trainer = self.trainer
@@ -216,7 +222,7 @@ class ChainData(lightning.LightningDataModule):
         if self.pack:
             self.chain.language_model.check_packing()
         decoders = self.chain.decoders
-        self._features = self._cache_of(self.chain.encoder.fingerprint())
+        self._features = self._cache_of(self.chain.features_fingerprint())
         self._targets = {m: self._cache_of(d.fingerprint()[:16]) for m, d in decoders.items()}
         self._latents = (
             {m: self._cache_of(d.latents_fingerprint()) for m, d in decoders.items()}
@@ -228,7 +234,7 @@ class ChainData(lightning.LightningDataModule):
             source.prepare(self.chain)
         if self.cache is None:
             return
-        shown = [medium for source in sources for medium in source.media()]
+        shown = [] if self.learns_encoder else [m for source in sources for m in source.media()]
         asked = [medium for source in sources for medium in source.captions()]
         for want, media in (
             (self._wanted_features, shown),
@@ -246,8 +252,14 @@ class ChainData(lightning.LightningDataModule):
         return TensorCache(cache_dir() / "features", fingerprint, dtype)
 
     def features(self, modality: Modality, media: list[Medium]) -> Tensor:
-        """Encoder features (n, N, D_enc), from the cache where they are there."""
-        return self._wanted_features(modality, media).tensor()
+        """Encoder features (V, N, D_enc) of all views, from the cache where they are there."""
+        shape = self.chain.encoder.feature_shape(self.chain.partition.seen_as(modality))
+        found = self._wanted_features(modality, media).tensors()
+        return torch.cat([tensor.reshape(-1, *shape) for tensor in found])
+
+    def values(self, modality: Modality, media: list[Medium]) -> Tensor:
+        """What the encoder takes of media of one modality, (V, ...) float32."""
+        return torch.cat([self.chain.preprocess(medium) for medium in media])
 
     def targets(self, modality: Modality, media: list[Medium]) -> Tensor:
         """Target conditioning (n, L, C) of the media's captions, from the cache likewise.
@@ -255,7 +267,7 @@ class ChainData(lightning.LightningDataModule):
         Raises:
             ValueError: a medium that the model should learn to ask for has no caption.
         """
-        return self._wanted_targets(modality, media).tensor()
+        return torch.stack(self._wanted_targets(modality, media).tensors())
 
     def latents(self, modality: Modality, media: list[Medium]) -> Tensor:
         """Latents (n, ...) of the media as their decoder makes them, from the cache likewise.
@@ -263,14 +275,12 @@ class ChainData(lightning.LightningDataModule):
         Raises:
             ValueError: a medium cannot be read.
         """
-        return self._wanted_latents(modality, media).tensor()
+        return torch.stack(self._wanted_latents(modality, media).tensors())
 
     def _wanted_features(self, modality: Modality, media: list[Medium]) -> Wanted:
-        encoder = self.chain.encoder
-
-        def compute(indices: list[int]) -> Tensor:
-            tensors = [encoder.preprocess(modality, media[index]) for index in indices]
-            return encoder.encode(modality, torch.stack(tensors).to(self.chain.device)).cpu()
+        def compute(indices: list[int]) -> list[Tensor]:
+            features = self.chain.encode([media[index] for index in indices])
+            return [each.cpu() for each in features]
 
         keys = [medium.content_hash() for medium in media]
         return Wanted(self._features, keys, compute, f"{modality} features")
@@ -303,7 +313,11 @@ class ChainData(lightning.LightningDataModule):
 
     def _collate(self, plans: list[SequencePlan]) -> ChainBatch:
         latents = self.latents if self.needs_latents else None
-        return collate(plans, self.features, self.targets, latents, pack=self.pack)
+        if not self.learns_encoder:
+            return collate(plans, self.features, self.targets, latents, pack=self.pack)
+        batch = collate(plans, self.values, self.targets, latents, pack=self.pack)
+        batch.values, batch.features = batch.features, {}
+        return batch
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches of the training mixture."""

@@ -45,7 +45,7 @@ def answering_memory(chain: NextGPTModel, models: Models) -> Iterator[tuple[str,
     working = {"language_model": _reading_bytes(chain)}
     for modality, parts in models.items():
         working[modality] = _rendering_bytes(chain.decoders[modality], parts)
-    always = num_bytes(chain.input_projection) + num_bytes(chain.output_projections)
+    always = sum(num_bytes(part) for part in chain.projections.values())
     for precision, offload, kept in CHOICES:
         dtype = getattr(torch, precision)
         weights = {

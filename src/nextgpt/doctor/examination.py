@@ -13,9 +13,9 @@ import torch
 from nextgpt import checkpoint, configuration, sources
 from nextgpt.architectures import UNKNOWN, Licence, fetched_bytes, licence_of
 from nextgpt.doctor.answering import Models, answering_memory
-from nextgpt.doctor.memory import num_bytes, training_memory
+from nextgpt.doctor.memory import PICTURE_SIZE, num_bytes, training_memory
 from nextgpt.doctor.report import Part, Report, Seam, StageFacts
-from nextgpt.model import NextGPTModel
+from nextgpt.model import RETRAINABLE, NextGPTModel
 
 
 @dataclass
@@ -133,10 +133,13 @@ class Examination:
         """Compare what the parts give with what their neighbours take."""
         seams = []
         width = chain.language_model.hidden_size
-        for modality in chain.encoder.modalities:
-            features = torch.empty(1, *chain.encoder.feature_shape(modality))
-            given = tuple(chain.input_projection(features).shape[1:])
-            takes = (chain.num_media_tokens(modality), width)
+        for modality in chain.reads:
+            layout = chain.layout(modality, PICTURE_SIZE)
+            shape = chain.encoder.feature_shape(chain.partition.seen_as(modality))
+            features = torch.empty(layout.num_views, layout.frames_per_view * shape[0], shape[1])
+            tokens = chain.input_projection.connect(features, [layout], [""])
+            given = tuple(chain.assembler(tokens, [layout]).shape)
+            takes = (chain.num_tokens(modality, PICTURE_SIZE), width)
             seams.append(Seam(f"{modality}: input projection to language model", given, takes))
         for modality, decoder in chain.decoders.items():
             length = chain.language_model.signals.num_signal_tokens[modality]
@@ -213,6 +216,10 @@ class Examination:
         frozen = {part.name: part.num_parameters for part in self.report.parts}
         for part, parameters in chain.trainable_parts().items():
             counts = trained if part in plan.trains else frozen
+            if part in RETRAINABLE:
+                if counts is frozen:
+                    continue  # It is listed already.
+                del frozen[part.replace("_", " ")]
             if part == "output_projections":
                 for modality, projection in chain.output_projections.items():
                     counts[f"{part}.{modality}"] = sum(p.numel() for p in projection.parameters())

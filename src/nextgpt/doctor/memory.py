@@ -15,9 +15,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nextgpt.batch import ChainBatch
 from nextgpt.losses import caption_cross_entropy
 from nextgpt.modality import Modality
-from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.model import NextGPTModel
+
+PICTURE_SIZE = (1024, 768)
+"""Width and height in pixels of a picture where its size decides into how many tiles it is cut."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -163,8 +167,8 @@ def step_bytes(chain: NextGPTModel, trains: list[str], batch_size: int, length: 
     chain.train()
     chain.output_projections.eval()  # NOTE: following statistics reads numbers; nothing is kept.
     with FusedAttention(), torch.enable_grad(), LiveBytes() as bytes_:
-        embeds = chain.assemble(batch)
-        states = chain.language_model(embeds)
+        embeds, context = chain.assemble(batch)
+        states = chain.read(embeds, batch.attention_mask, context)
         logits = chain.language_model.logits(states).flatten(0, 1)
         loss = caption_cross_entropy(logits, batch.labels.flatten())
         del logits
@@ -191,10 +195,15 @@ def _batch(chain: NextGPTModel, trains: list[str], batch_size: int, length: int)
     batch = ChainBatch(tokens, torch.ones_like(tokens), tokens)
     starts = torch.zeros(batch_size, 2, dtype=torch.long)
     if "input_projection" in trains:
-        for modality in chain.encoder.modalities:
+        for modality in chain.reads:
+            layout = chain.layout(modality, PICTURE_SIZE)
+            if chain.num_media_tokens(modality, layout) > length:
+                continue
             batch.slots[modality] = starts
-            shape = chain.encoder.feature_shape(modality)
-            batch.features[modality] = torch.empty(batch_size, *shape)
+            batch.layouts[modality] = [layout] * batch_size
+            batch.texts[modality] = [""] * batch_size
+            shape = chain.encoder.feature_shape(chain.partition.seen_as(modality))
+            batch.features[modality] = torch.empty(batch_size * layout.num_encoded, *shape)
     if "output_projections" in trains:
         batch.runs = {Modality(name): starts for name in chain.output_projections}
     return batch

@@ -43,7 +43,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def _features(self, modality: Modality, batch: Tensor) -> Tensor:
-        """Compute (B, N, D_enc) features; called without gradients."""
+        """Compute (B, N, D_enc) features."""
 
     @abstractmethod
     def _description(self) -> dict[str, Any]:
@@ -51,6 +51,10 @@ class Encoder(nn.Module, ABC):
 
     @torch.no_grad()
     def encode(self, modality: Modality, batch: Tensor) -> Tensor:
+        """Encode a batch of preprocessed media without gradients; see ``forward``."""
+        return self(modality, batch)
+
+    def forward(self, modality: Modality, batch: Tensor) -> Tensor:
         """Encode a batch of preprocessed media.
 
         Args:
@@ -58,8 +62,7 @@ class Encoder(nn.Module, ABC):
             batch: (B, ...) float32, stacked results of ``preprocess``, on any device.
 
         Returns:
-            (B, N, D_enc) float32 features on the encoder's device, components about 1, no
-            gradient.
+            (B, N, D_enc) float32 features on the encoder's device, components about 1.
 
         Raises:
             ValueError: the encoder has no side for ``modality``.

@@ -76,7 +76,7 @@ class Evaluation:
         self.answers = Answers(assistant, out / "raw", seed)
         self.made = set(assistant.model.decoders)
         """The modalities that the model answers in."""
-        self.read = set(assistant.model.encoder.modalities)
+        self.read = set(assistant.model.reads)
 
     def run(self) -> list[Row]:
         """Measure everything that the model can do; returns the rows of the table."""

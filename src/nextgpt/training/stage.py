@@ -12,12 +12,13 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from nextgpt import checkpoint
+from nextgpt.batch import ChainBatch
 from nextgpt.data.datamodule import ChainData
 from nextgpt.generation import NextGPT
 from nextgpt.losses import alignment_loss, alignment_weight
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
-from nextgpt.model import ChainBatch, NextGPTModel, RunStates
+from nextgpt.model import NextGPTModel, RunStates
 from nextgpt.ranks import summed
 from nextgpt.training import strategies
 from nextgpt.training.schedule import adamw_with_cosine

@@ -133,6 +133,10 @@ def check(strategy: Strategy, precision: str, chain: NextGPTModel) -> None:
             f"precision {precision} would round what trains; hold the frozen weights alone in 16 "
             "bits, with model.init_args.chain.language_model.dtype: bfloat16"
         )
+    if sharded and any(parameter.requires_grad for parameter in chain.encoder.parameters()):
+        raise ValueError(
+            "the encoder is not sharded and cannot train under fsdp2; use --trainer.strategy ddp"
+        )
     if sharded and chain.language_model.quantization:
         raise ValueError(
             f"weights in {chain.language_model.quantization} cannot be sharded; use "
