@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from nextgpt.cli import main
+from nextgpt.configuration import read_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))
@@ -18,7 +19,7 @@ def read(file: Path) -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-CASES = [(file, stage) for file in FILES for stage in (None, *read(file).get("stages", {}))]
+CASES = [(file, stage) for file in FILES for stage in (None, *read_config(file).get("stages", {}))]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_a_shipped_configuration_parses(
     assert not ended.value.code
     parsed = yaml.safe_load(capsys.readouterr().out)
     if stage is not None:
-        wanted = read(file)["stages"][stage]["model"]["init_args"]
+        wanted = read_config(file)["stages"][stage]["model"]["init_args"]
         assert parsed["model"]["init_args"]["trains"] == wanted["trains"]
 
 

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from nextgpt.language_model import LanguageModel
 from nextgpt.model import NextGPTModel
 
@@ -12,6 +14,50 @@ Built = TypeVar("Built", NextGPTModel, LanguageModel)
 PRECISIONS = ("float32", "bfloat16", "float16")
 SOURCE_KEYS = ("source", "trunk", "start_from")
 """Keys of a configuration whose values say where weights come from."""
+
+
+def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay one configuration over another: mappings are merged, everything else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        mine = result.get(key)
+        if isinstance(mine, dict) and isinstance(value, dict):
+            value = merged(mine, value)
+        result[key] = value
+    return result
+
+
+def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read one YAML file, laid over the one that its key ``base`` names, if it has that.
+
+    Sources that start with a dot, and ``base``, are relative to the file that they stand in.
+
+    Args:
+        path: The file.
+        over: Files that led to it by their ``base``, the first one first.
+
+    Raises:
+        ValueError: it is missing or not a mapping, or is laid over itself.
+    """
+    named = f"; it is the base of {over[-1]}" if over else ""
+    if path.resolve() in (each.resolve() for each in over):
+        way = " -> ".join(map(str, (*over, path)))
+        raise ValueError(f"{path} is laid over itself ({way}); take one `base` out")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such configuration; name a YAML file{named}")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: holds no mapping of options")
+    base = config.pop("base", None)
+    config = anchored(config, path.parent)
+    if base is None:
+        return config
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base is {base!r}; name one YAML file")
+    return merged(read_config(path.parent / base, (*over, path)), config)
 
 
 def with_sources(config: Any, change: Any) -> Any:

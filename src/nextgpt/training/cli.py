@@ -16,39 +16,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nextgpt.configuration import anchored
+from nextgpt.configuration import merged, read_config
 from nextgpt.training.allocator import keep_freed_memory
 from nextgpt.training.checkup import is_stage, plan_of, refuse_what_cannot_start
 from nextgpt.training.stage import Stage
 from nextgpt.training.strategies import lost_a_rank
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay one configuration over another: mappings are merged, everything else replaced."""
-    result = dict(base)
-    for key, value in over.items():
-        mine = result.get(key)
-        if isinstance(mine, dict) and isinstance(value, dict):
-            value = merged(mine, value)
-        result[key] = value
-    return result
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read one YAML file; its sources that start with a dot are relative to the file.
-
-    Raises:
-        ValueError: it is missing or not a mapping.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such configuration; name a YAML file")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: holds no mapping of options")
-    return anchored(config, path.parent)
 
 
 def staged(config: dict[str, Any], stage: str | None) -> dict[str, Any]:

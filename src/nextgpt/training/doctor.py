@@ -8,10 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from nextgpt.configuration import read_config
 from nextgpt.doctor.examination import Examination, StagePlan
 from nextgpt.doctor.tables import show
 from nextgpt.training.checkup import is_stage, plan_of
-from nextgpt.training.cli import ConfiguredCLI, configured, read_config
+from nextgpt.training.cli import ConfiguredCLI, configured
 
 
 class ParsedCLI(ConfiguredCLI):
