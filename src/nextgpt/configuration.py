@@ -1,6 +1,7 @@
 """The configuration of a chain: a dictionary of class paths, arguments and sources."""
 
 import copy
+import functools
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,18 +18,23 @@ SOURCE_KEYS = ("source", "trunk", "start_from")
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Lay one configuration over another: mappings are merged, everything else replaced."""
+    """Lay one configuration over another: mappings are merged, everything else replaced.
+
+    A part of another class is replaced as a whole, since its arguments are not the same.
+    """
     result = dict(base)
     for key, value in over.items():
         mine = result.get(key)
         if isinstance(mine, dict) and isinstance(value, dict):
-            value = merged(mine, value)
+            classes = mine.get("class_path"), value.get("class_path")
+            if None in classes or classes[0] == classes[1]:
+                value = merged(mine, value)
         result[key] = value
     return result
 
 
 def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read one YAML file, laid over the one that its key ``base`` names, if it has that.
+    """Read one YAML file, laid over the one or several that its key ``base`` names.
 
     Sources that start with a dot, and ``base``, are relative to the file that they stand in.
 
@@ -55,9 +61,11 @@ def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
     config = anchored(config, path.parent)
     if base is None:
         return config
-    if not isinstance(base, str):
-        raise ValueError(f"{path}: base is {base!r}; name one YAML file")
-    return merged(read_config(path.parent / base, (*over, path)), config)
+    bases = base if isinstance(base, list) else [base]
+    if not all(isinstance(each, str) for each in bases):
+        raise ValueError(f"{path}: base is {base!r}; name a YAML file, or a list of them")
+    layers = [read_config(path.parent / each, (*over, path)) for each in bases]
+    return functools.reduce(merged, [*layers, config])
 
 
 def with_sources(config: Any, change: Any) -> Any:

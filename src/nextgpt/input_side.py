@@ -47,7 +47,7 @@ class InputSide(nn.Module):
         self,
         encoder: Encoder,
         language_model: LanguageModel,
-        partition: Partition | None = None,
+        partition: Callable[[int], Partition] = Partition,
         connector: Callable[[int, int], Connector] = LinearConnector,
         assembler: Callable[[int], Assembler] = Assembler,
         fusion: Callable[[int, int, int], Fusion] | None = None,
@@ -57,7 +57,7 @@ class InputSide(nn.Module):
         Args:
             encoder: Turns views of media into features.
             language_model: Reads.
-            partition: Cuts media into views; each is one whole view by default.
+            partition: Cuts media into views; called with the size of the encoder's pictures.
             connector: Called with the widths of features and language model.
             assembler: Called with the language model's width.
             fusion: Called with the width and the number of layers of the language model and the
@@ -68,7 +68,7 @@ class InputSide(nn.Module):
                 language model.
         """
         super().__init__()
-        self.partition = partition or Partition()
+        self.partition = partition(encoder.image_size)
         self.reads = tuple(m for m in MODALITIES if self.partition.seen_as(m) in encoder.modalities)
         """The media that this model reads."""
         widths = {m: encoder.feature_shape(m)[1] for m in encoder.modalities}
@@ -174,10 +174,11 @@ class InputSide(nn.Module):
                     f"{len(placed)} features of {len(layouts)} {modality} for {sum(counts)} places "
                     "in the sequences; compute them with this model's encoder and partition"
                 )
-            firsts = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-            offsets = (torch.arange(len(placed), device="cpu") - firsts).to(placed.device)
-            lengths = lengths.to(placed.device)
-            rows, starts = batch.slots[modality].repeat_interleave(lengths, dim=0).unbind(1)
+            # Which medium each place belongs to, and how far behind its first place it is.
+            medium = torch.arange(len(counts), device="cpu").repeat_interleave(lengths)
+            firsts = lengths.cumsum(0) - lengths
+            offsets = (torch.arange(len(placed), device="cpu") - firsts[medium]).to(placed.device)
+            rows, starts = batch.slots[modality][medium.to(placed.device)].unbind(1)
             inputs_embeds = inputs_embeds.index_put((rows, starts + offsets), placed)
         context = None if self.fusion is None else self._context(batch, seen)
         return Inputs(inputs_embeds, context)

@@ -64,7 +64,7 @@ class NextGPTModel(InputSide):
         encoder: Encoder,
         decoders: dict[str, Decoder],
         num_signal_tokens: dict[str, int],
-        partition: Partition | None = None,
+        partition: Callable[[int], Partition] = Partition,
         connector: Callable[[int, int], Connector] = LinearConnector,
         assembler: Callable[[int], Assembler] = Assembler,
         fusion: Callable[[int, int, int], Fusion] | None = None,

@@ -14,48 +14,38 @@ from nextgpt.media import Image, Medium
 class AnyResTiles(Partition):
     """The whole picture squeezed into one tile, then the tiles of the picture padded in black.
 
-    Source: LLaVA-NeXT (LLaVA 1.6); the list of resolutions is that of its released checkpoints.
+    Source: LLaVA-NeXT (LLaVA 1.6); the grids are those of its released checkpoints.
     """
 
     needs_size: ClassVar[bool] = True
 
     def __init__(
         self,
-        tile_size: int = 336,
-        resolutions: Sequence[tuple[int, int]] = (
-            (336, 672),
-            (672, 336),
-            (672, 672),
-            (1008, 336),
-            (336, 1008),
-        ),
+        image_size: int,
+        grids: Sequence[tuple[int, int]] = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3)),
         num_frames: int | None = None,
     ) -> None:
         """Choose the resolutions.
 
         Args:
-            tile_size: Width and height in pixels of a tile: what the encoder takes.
-            resolutions: Width and height in pixels of what a picture is fitted into.
+            image_size: Width and height in pixels of a tile: what the encoder takes.
+            grids: Columns and rows of tiles that a picture may be fitted into.
             num_frames: Frames of a video that the encoder sees as pictures, each as a whole.
 
         Raises:
-            ValueError: there is no resolution, or one is not made of whole tiles.
+            ValueError: there is no grid, or one has no tiles.
         """
-        super().__init__(num_frames)
-        if not resolutions:
-            raise ValueError("resolutions is empty: name one at least")
-        for resolution in resolutions:
-            if len(resolution) != 2 or any(side < 1 or side % tile_size for side in resolution):
-                raise ValueError(
-                    f"resolution {list(resolution)} is not made of tiles of {tile_size} pixels; "
-                    "give multiples of it as [width, height]"
-                )
-        self.tile_size = tile_size
-        self.resolutions = [(width, height) for width, height in resolutions]
+        super().__init__(image_size, num_frames)
+        if not grids:
+            raise ValueError("grids is empty: name one at least, such as [2, 2]")
+        for grid in grids:
+            if len(grid) != 2 or min(grid) < 1:
+                raise ValueError(f"grid {list(grid)}: give columns and rows, 1 or more each")
+        self.resolutions = [(columns * image_size, rows * image_size) for columns, rows in grids]
 
     def _layout(self, size: tuple[int, int]) -> Layout:
         canvas = best_resolution(size, self.resolutions)
-        columns, rows = (side // self.tile_size for side in canvas)
+        columns, rows = (side // self.image_size for side in canvas)
         return Layout(1 + rows * columns, grid=(rows, columns), canvas=canvas, size=size)
 
     def _cut(self, picture: Image) -> Sequence[Medium]:
@@ -67,7 +57,7 @@ class AnyResTiles(Partition):
         )
         padded = PILImage.new("RGB", canvas)
         padded.paste(fitted, tuple((c - f) // 2 for c, f in zip(canvas, fitted.size, strict=True)))
-        side = self.tile_size
+        side = self.image_size
         tiles = [
             padded.crop((left, top, left + side, top + side))
             for top in range(0, canvas[1], side)
@@ -77,7 +67,7 @@ class AnyResTiles(Partition):
 
     def _frame(self, frame: Image) -> Medium:
         return Image(
-            frame.pil.resize((self.tile_size, self.tile_size), PILImage.Resampling.BICUBIC)
+            frame.pil.resize((self.image_size, self.image_size), PILImage.Resampling.BICUBIC)
         )
 
 

@@ -20,10 +20,13 @@ class Partition:
     needs_size: ClassVar[bool] = False
     """Whether the layout of a picture depends on its size, which costs a look into its file."""
 
-    def __init__(self, num_frames: int | None = None, join_frames: bool = False) -> None:
+    def __init__(
+        self, image_size: int, num_frames: int | None = None, join_frames: bool = False
+    ) -> None:
         """Choose what becomes of videos.
 
         Args:
+            image_size: Width and height in pixels of what the encoder takes.
             num_frames: Frames of a video that the encoder sees as pictures.
             join_frames: Give all frames of a video to the connector as one view.
 
@@ -32,6 +35,7 @@ class Partition:
         """
         if num_frames is not None and num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}: give 1 or more, or leave it out")
+        self.image_size = image_size
         self.num_frames = num_frames
         self.join_frames = join_frames
 
@@ -75,6 +79,7 @@ class Partition:
     def describe(self) -> str:
         """What decides the views, for keys of cached features; nothing where media are whole."""
         options = {name: value for name, value in sorted(vars(self).items()) if value}
+        del options["image_size"]
         return f"{type(self).__name__} {options}" if options else ""
 
     def _layout(self, size: tuple[int, int]) -> Layout:
@@ -98,16 +103,18 @@ class SquarePad(Partition):
 
     def __init__(
         self,
+        image_size: int,
         colour: tuple[int, int, int] = (122, 116, 104),
         num_frames: int | None = None,
     ) -> None:
         """Choose the colour.
 
         Args:
+            image_size: Width and height in pixels of what the encoder takes.
             colour: Red, green and blue of what is added, 0 to 255.
             num_frames: Frames of a video that the encoder sees as pictures.
         """
-        super().__init__(num_frames)
+        super().__init__(image_size, num_frames)
         self.colour = colour
 
     def _cut(self, picture: Image) -> Sequence[Medium]:

@@ -25,6 +25,9 @@ class Encoder(nn.Module, ABC):
     modalities: tuple[Modality, ...]
     """The media this encoder takes, in the order of the MODALITIES table."""
 
+    image_size: int
+    """Width and height in pixels of the pictures that it computes with."""
+
     @abstractmethod
     def feature_shape(self, modality: Modality) -> tuple[int, int]:
         """Return (N, D_enc) of one item.

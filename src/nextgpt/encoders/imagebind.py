@@ -81,6 +81,7 @@ class ImageBindEncoder(Encoder):
     """
 
     modalities = (Modality.IMAGE, Modality.AUDIO, Modality.VIDEO)
+    image_size = IMAGE_SIZE
     _KEYS = {Modality.IMAGE: "vision", Modality.VIDEO: "vision", Modality.AUDIO: "audio"}
 
     def __init__(

@@ -108,6 +108,7 @@ class MicroBindEncoder(Encoder):
         if not weightless():
             network.load(resolve(trunk))
         self.config = config
+        self.image_size = network.image_size
         self.sides = nn.ModuleDict({str(modality): side for modality, side in sides.items()})
         self.modalities = tuple(modality for modality in MODALITIES if modality in sides)
 

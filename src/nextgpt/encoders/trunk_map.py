@@ -43,6 +43,7 @@ class TrunkMapEncoder(Encoder):
         if not weightless():
             self.trunk.load(resolve(trunk))
         self.dim = self.trunk.dim
+        self.image_size = self.trunk.image_size
         self.map_size = map_size or self.trunk.map_size
         # Classes are of no use here.
         self.trunk.network._fc = nn.Identity()

@@ -48,7 +48,7 @@ class VisionTowerEncoder(Encoder):
         folder = configuration_folder(source) if weightless() else resolve(source)
         self.tower = _tower(folder)
         config = self.tower.config
-        self.image_size: int = image_size or config.image_size
+        self.image_size = image_size or config.image_size
         self.interpolates = self.image_size != config.image_size
         if self.image_size % config.patch_size:
             raise ValueError(
