@@ -97,11 +97,15 @@ class InputSide(nn.Module):
         Raises:
             ValueError: the model does not read this modality.
         """
+        self.check(modality)
+        return self.partition.layout(modality, size)
+
+    def check(self, modality: Modality) -> None:
+        """Raise ValueError unless the model reads this modality."""
         if modality not in self.reads:
             raise ValueError(
                 f"this model does not read {modality}; it reads {', '.join(self.reads)}"
             )
-        return self.partition.layout(modality, size)
 
     def num_media_tokens(self, modality: Modality, layout: Layout) -> int:
         """Positions that a medium takes in a sequence."""
@@ -134,7 +138,7 @@ class InputSide(nn.Module):
             ValueError: it cannot be read, by this model or at all.
         """
         seen_as = self.partition.seen_as(medium.modality)
-        self.layout(medium.modality)
+        self.check(medium.modality)
         views = self.partition.views(medium)
         return torch.stack([self.encoder.preprocess(seen_as, view) for view in views])
 

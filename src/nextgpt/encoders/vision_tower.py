@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image as PILImage
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextgpt.architectures import configuration_folder, weightless
 from nextgpt.encoders.base import Encoder
@@ -104,29 +104,31 @@ class VisionTowerEncoder(Encoder):
         }
 
 
-def _tower(folder: Path) -> nn.Module:
+def _tower(folder: Path) -> Any:
     """Load the vision tower of a model, or its shapes where parts are built without weights."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import MODEL_MAPPING, AutoConfig, Blip2VisionConfig, Blip2VisionModel
 
     try:
         config = AutoConfig.from_pretrained(folder)
-        config = getattr(config, "vision_config", config)
-        with torch.device("meta"):
-            shapes = AutoModel.from_config(config)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: no vision tower ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{folder}: no model ({' '.join(str(error).split())})") from error
+    config = getattr(config, "vision_config", config)
+    known = {Blip2VisionConfig: Blip2VisionModel}
+    kind = known.get(type(config)) or MODEL_MAPPING.get(type(config), None)
+    if kind is None or not hasattr(config, "patch_size"):
+        raise ValueError(f"{folder}: {config.model_type} is no vision transformer")
     if weightless():
-        return shapes
+        return kind(config)
     # The tower lies in its model under a name, or is the model.
-    for prefix in ({}, {"key_mapping": {r"^vision_model\.": ""}}):
-        tower, info = type(shapes).from_pretrained(
-            folder, config=config, dtype=torch.float32, output_loading_info=True, **prefix
+    for names in ({}, {"key_mapping": {r"^vision_model\.": ""}}):
+        tower, info = kind.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True, **names
         )
-        missing = sorted(name for name in info["missing_keys"] if "head." not in name)
+        missing = sorted(info["missing_keys"])
         if not missing:
             return tower
     raise ValueError(
-        f"{folder}: {len(missing)} weights of the tower are missing, first {missing[0]}"
+        f"{folder}: {len(missing)} weights of the vision tower are missing, first {missing[0]}"
     )
 
 

@@ -1,0 +1,65 @@
+"""One system's bridge on tiny parts: the partition, connector, assembler and fusion of its YAML."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tiny_chain import tiny_chain_config
+from tiny_encoder import CONFIG
+
+from nextgpt import configuration
+from nextgpt.model import NextGPTModel
+
+if TYPE_CHECKING:
+    from conftest import TinyParts
+
+FOLDER = Path(__file__).parent.parent / "configs" / "bridges"
+SYSTEMS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "micro")
+BRIDGE = ("partition", "connector", "assembler", "fusion")
+MAP_SIZE = 2
+IMAGE_SIZE = 64
+
+SIZES: dict[str, dict[str, dict[str, Any]]] = {}
+"""By system and part, arguments that make its modules tiny."""
+
+
+def system_config(name: str) -> dict[str, Any]:
+    """What the YAML of a system says, with all that it is laid over."""
+    return configuration.read_config(FOLDER / f"{name}.yaml")
+
+
+def tiny_bridge_config(name: str, tiny: TinyParts) -> dict[str, Any]:
+    """The ``chain`` of a configuration: a system's bridge between tiny parts."""
+    theirs = system_config(name)["model"]["init_args"]["chain"]
+    chain = tiny_chain_config(tiny)
+    parameters = CONFIG["trunk"]["parameters"] | {"image_size": IMAGE_SIZE}
+    chain["encoder"] = {
+        "class_path": "nextgpt.encoders.TrunkMapEncoder",
+        "init_args": {"trunk": str(tiny.trunk), "parameters": parameters, "map_size": MAP_SIZE},
+    }
+    for part in BRIDGE:
+        if part in theirs:
+            chain[part] = copy.deepcopy(theirs[part])
+            changes = SIZES.get(name, {}).get(part, {})
+            chain[part]["init_args"] = chain[part].get("init_args", {}) | changes
+    return chain
+
+
+def tiny_bridge(name: str, tiny: TinyParts, seed: int = 0) -> NextGPTModel:
+    """A system's chain with all that is new drawn from ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return configuration.build(tiny_bridge_config(name, tiny))
+
+
+def chain_stages(name: str) -> dict[str, list[str]]:
+    """What each stage of a system trains of the chain, by its name."""
+    config = system_config(name)
+    return {
+        stage: options["model"]["init_args"]["trains"]
+        for stage, options in config["stages"].items()
+        if "class_path" not in options["model"]
+    }
