@@ -47,7 +47,7 @@ def contrastive_loss(similarities: Tensor, label_smoothing: float = 0.1) -> Tens
 def hard_negatives(
     similarities: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Draw a wrong medium for each text and a wrong text for each medium, the likelier the liker.
+    """Draw a wrong medium for each text and a wrong text for each medium: the more alike, the likelier.
 
     Args:
         similarities: As in ``contrastive_loss``; B is 2 or more.
@@ -63,7 +63,7 @@ def hard_negatives(
     if len(similarities) < 2:
         raise ValueError("a batch of one pair has no negatives; give batches of 2 or more")
     alike = similarities.detach().float().cpu()
-    # NOTE: exactly no probability for the own pair, however sure the others are excluded.
+    # NOTE: the own pair has no probability at all, however unlike the others are.
     alike = alike.masked_fill(torch.eye(len(alike), dtype=torch.bool), -torch.inf)
     media, texts = (
         torch.multinomial(chances.softmax(dim=1), 1, generator=generator).squeeze(1)
