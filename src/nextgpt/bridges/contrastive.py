@@ -47,7 +47,7 @@ def contrastive_loss(similarities: Tensor, label_smoothing: float = 0.1) -> Tens
 def hard_negatives(
     similarities: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Draw a wrong medium for each text and a wrong text for each medium: the more alike, the likelier.
+    """Draw a wrong medium for each text and a wrong text for each medium, like ones more often.
 
     Args:
         similarities: As in ``contrastive_loss``; B is 2 or more.
