@@ -20,7 +20,7 @@ LAYERS = (
     ("chat", "training", "web"),
     ("world",),
     ("data",),
-    ("engine",),
+    ("engine", "ranking"),
     ("generation",),
     ("rendering",),
     ("writing",),
