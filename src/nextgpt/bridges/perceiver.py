@@ -50,11 +50,9 @@ class PerceiverResampler(Connector):
             ValueError: there are no latents, layers or frames.
         """
         super().__init__()
-        sizes = {"num_latents": num_latents, "depth": depth}
-        for name, size in (
-            sizes if max_frames is None else sizes | {"max_frames": max_frames}
-        ).items():
-            if size < 1:
+        sizes = {"num_latents": num_latents, "depth": depth, "max_frames": max_frames}
+        for name, size in sizes.items():
+            if size is not None and size < 1:
                 raise ValueError(f"{name} is {size}: give 1 or more")
         self.output_size = input_size
         self.latents = nn.Parameter(torch.randn(num_latents, input_size))
