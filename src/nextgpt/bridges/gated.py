@@ -147,6 +147,7 @@ class GatedLayer(nn.Module):
 
 def _some(tokens: Tensor) -> Tensor:
     """(B, K, M, D) tokens; where K is 0 one medium of zeros, at which nobody looks."""
+    # Attention without a single key is something that fused kernels need not take.
     return tokens if tokens.shape[1] else nn.functional.pad(tokens, (0, 0, 0, 0, 0, 1))
 
 
