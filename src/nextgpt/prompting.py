@@ -50,15 +50,6 @@ TEMPLATES = {
         assistant=("<|im_start|>assistant\n", "\n"),
         ends=("<|im_end|>",),
     ),
-    # Documents of text and media, and media with captions, for a model that talks ChatML otherwise:
-    # Flamingo's <BOS><image>text<EOC><image>text<EOC>.
-    "interleaved": PromptTemplate(
-        system=("", ""),
-        user=("", ""),
-        assistant=("", ""),
-        ends=("<|im_end|>",),
-        bos=True,
-    ),
     # Vicuna 1.1 and 1.5; the tokenizer that they were trained with put a space behind </s>.
     "vicuna_v1": PromptTemplate(
         system=("", ""),
@@ -82,6 +73,15 @@ TEMPLATES = {
         gap=" ",
         later_user=" Human:",
         markers=("<Img>", "</Img>"),
+    ),
+    # Documents of text and media, and media with captions, for a model that talks ChatML otherwise:
+    # Flamingo's <BOS><image>text<EOC><image>text<EOC>.
+    "interleaved": PromptTemplate(
+        system=("", ""),
+        user=("", ""),
+        assistant=("", ""),
+        ends=("<|im_end|>",),
+        bos=True,
     ),
 }
 
