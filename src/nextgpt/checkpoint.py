@@ -1,5 +1,6 @@
 """A trained model as a directory: what was trained, and where every other part comes from."""
 
+import copy
 import json
 import logging
 import shutil
@@ -127,7 +128,7 @@ def save(
                 for key, value in projection_state(model).items()
             },
             signal_rows={key: value.detach().half() for key, value in parts["signal_rows"].items()},
-            config=relative(config, directory),
+            config=relative(_without_start(config), directory),
             language_model={key: getattr(language_model, key) for key in BASE_FACTS},
             save_adapter=language_model.save_lora if parts["lora"] else None,
             provenance=provenance,
@@ -138,6 +139,13 @@ def save(
         shutil.rmtree(directory / ADAPTER, ignore_errors=True)
         for part in RETRAINABLE:
             (directory / RETRAINED.format(part)).unlink(missing_ok=True)
+
+
+def _without_start(config: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what a connector was started from: its weights are in the checkpoint."""
+    config = copy.deepcopy(config)
+    options_of(config.get("connector") or {}).pop("source", None)
+    return config
 
 
 def write(

@@ -13,7 +13,7 @@ from nextgpt.model import NextGPTModel
 
 Built = TypeVar("Built", NextGPTModel, LanguageModel)
 PRECISIONS = ("float32", "bfloat16", "float16")
-SOURCE_KEYS = ("source", "trunk", "start_from")
+SOURCE_KEYS = ("source", "trunk", "tokenizer", "start_from")
 """Keys of a configuration whose values say where weights come from."""
 
 

@@ -75,6 +75,15 @@ TEMPLATES = {
         later_user=" Human:",
         markers=("<Img>", "</Img>"),
     ),
+    # Documents of text and media, and media with captions, for a model that talks ChatML otherwise:
+    # Flamingo's <BOS><image>text<EOC><image>text<EOC>.
+    "interleaved": PromptTemplate(
+        system=("", ""),
+        user=("", ""),
+        assistant=("", ""),
+        ends=("<|im_end|>",),
+        bos=True,
+    ),
 }
 
 

@@ -1,7 +1,6 @@
 """Connectors: encoder features to input embeddings of the language model."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -11,7 +10,7 @@ from nextgpt.layout import Layout
 class Connector(nn.Module):
     """Base of all connectors; built with the widths of both sides."""
 
-    needs_text: ClassVar[bool] = False
+    needs_text: bool = False
     """Whether it wants to know what is asked about a medium."""
 
     output_size: int

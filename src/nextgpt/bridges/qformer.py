@@ -114,6 +114,7 @@ class QFormer(nn.Module):
                 self.tokenizer = qformer_files.tokenizer_of(tokenizer)
                 self.start_id, padding_id = len(self.tokenizer), self.tokenizer.pad_token_id
             config.vocab_size, config.pad_token_id = self.start_id + 1, padding_id
+            self.padding_id = padding_id
             self.embeddings = Blip2TextEmbeddings(config)
             for table in (self.embeddings.word_embeddings, self.embeddings.position_embeddings):
                 nn.init.normal_(table.weight, std=config.initializer_range)
@@ -137,7 +138,7 @@ class QFormer(nn.Module):
             for text in texts
         ]
         length = max([1, *map(len, encoded)])
-        input_ids = torch.full((len(texts), length), self.tokenizer.pad_token_id)
+        input_ids = torch.full((len(texts), length), self.padding_id)
         text_mask = torch.zeros_like(input_ids)
         for row, ids in enumerate(encoded):
             input_ids[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
@@ -254,7 +255,7 @@ class QFormerConnector(Connector):
         if source is not None and not architectures.weightless():
             qformer_files.load(self.qformer, source)
         self.output_size = output_size
-        self.needs_text = self.qformer.reads_text  # type: ignore[misc]  # here each decides
+        self.needs_text = self.qformer.reads_text
         self.output = nn.Linear(hidden_size, output_size)
 
     def num_tokens(self, num_features: int) -> int:

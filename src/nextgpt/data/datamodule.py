@@ -220,6 +220,11 @@ class ChainData(lightning.LightningDataModule):
         self.batches.num_ranks = self.trainer.world_size
         self._check_num_conversations()
         if self.pack:
+            if self.chain.fusion is not None:
+                raise ValueError(
+                    "a fusion would look at media of other conversations in a packed row; leave "
+                    "`pack` out of the data"
+                )
             self.chain.language_model.check_packing()
         decoders = self.chain.decoders
         self._features = self._cache_of(self.chain.features_fingerprint())
