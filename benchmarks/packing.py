@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from nextgpt.data.datamodule import SimilarLengths
 from nextgpt.batch import ChainBatch
+from nextgpt.data.datamodule import SimilarLengths
 from nextgpt.training.cli import configured
 from nextgpt.training.stage import Stage
 
