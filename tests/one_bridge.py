@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from tiny_bert import tiny_bert
 from tiny_chain import tiny_chain_config
 from tiny_encoder import CONFIG
 
@@ -22,7 +23,23 @@ BRIDGE = ("partition", "connector", "assembler", "fusion")
 MAP_SIZE = 2
 IMAGE_SIZE = 64
 
-SIZES: dict[str, dict[str, dict[str, Any]]] = {}
+QFORMER = {
+    "num_queries": 3,
+    "hidden_size": 16,
+    "num_layers": 2,
+    "num_heads": 2,
+    "intermediate_size": 24,
+    "dropout": 0.0,
+}
+HEADS = {"head_size": 8, "num_heads": 2}
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "blip2": {"connector": QFORMER},
+    "instructblip": {"connector": QFORMER},
+    "flamingo": {
+        "connector": {"num_latents": 3, "depth": 1} | HEADS,
+        "fusion": {"every_n": 2} | HEADS,
+    },
+}
 """By system and part, arguments that make its modules tiny."""
 
 
@@ -44,8 +61,15 @@ def tiny_bridge_config(name: str, tiny: TinyParts) -> dict[str, Any]:
         if part in theirs:
             chain[part] = copy.deepcopy(theirs[part])
             changes = SIZES.get(name, {}).get(part, {})
-            chain[part]["init_args"] = chain[part].get("init_args", {}) | changes
+            arguments = chain[part].get("init_args", {}) | changes
+            if "tokenizer" in arguments:
+                arguments["tokenizer"] = str(_bert(tiny.language_model.parent / "bert"))
+            chain[part]["init_args"] = arguments
     return chain
+
+
+def _bert(folder: Path) -> Path:
+    return folder if folder.exists() else tiny_bert(folder)
 
 
 def tiny_bridge(name: str, tiny: TinyParts, seed: int = 0) -> NextGPTModel:

@@ -36,6 +36,8 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read one YAML file, laid over the one or several that its key ``base`` names.
 
+    A stage that is null is one of a base that this configuration does not have.
+
     Sources that start with a dot, and ``base``, are relative to the file that they stand in.
 
     Args:
@@ -59,13 +61,14 @@ def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"{path}: holds no mapping of options")
     base = config.pop("base", None)
     config = anchored(config, path.parent)
-    if base is None:
-        return config
-    bases = base if isinstance(base, list) else [base]
+    bases = base if isinstance(base, list) else [] if base is None else [base]
     if not all(isinstance(each, str) for each in bases):
         raise ValueError(f"{path}: base is {base!r}; name a YAML file, or a list of them")
     layers = [read_config(path.parent / each, (*over, path)) for each in bases]
-    return functools.reduce(merged, [*layers, config])
+    config = functools.reduce(merged, [*layers, config])
+    if isinstance(stages := config.get("stages"), dict):
+        config["stages"] = {name: stage for name, stage in stages.items() if stage is not None}
+    return config
 
 
 def with_sources(config: Any, change: Any) -> Any:

@@ -84,6 +84,14 @@ TEMPLATES = {
         ends=("<|im_end|>",),
         bos=True,
     ),
+    # The same for models of the kind of Llama and OPT: what BLIP-2 and Flamingo were trained on.
+    "plain": PromptTemplate(
+        system=("", ""),
+        user=("", ""),
+        assistant=("", ""),
+        ends=("</s>",),
+        bos=True,
+    ),
 }
 
 

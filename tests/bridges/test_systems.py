@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ from nextgpt.model import NextGPTModel
 if TYPE_CHECKING:
     from conftest import TinyParts
 
-SEEN = (Modality.IMAGE, Modality.VIDEO)
+UNREAD = re.compile(r"qformer\.model\.encoder\.layer\.1\.(intermediate|output)\.")
+"""What the last layer makes of the instruction, which nobody looks at."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,12 @@ def test_a_stage_trains_exactly_its_parts_and_learns(
         losses.append(float(loss))
     assert losses[-1] < losses[0]
     moved = {key for key, p in parameters.items() if not torch.equal(p, before[key])}
-    assert moved == {key for key, p in parameters.items() if p.requires_grad}
+    expected_to_move = {
+        key
+        for key, p in parameters.items()
+        if p.requires_grad and not (name == "instructblip" and UNREAD.search(key))
+    }
+    assert moved == expected_to_move
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -12,6 +12,7 @@ from tiny_parts import tiny_language_model
 from nextgpt.base_model import tokenizer_of
 from nextgpt.data.interleaved import Chunk, InterleavedDocuments, chunks, cut, window
 from nextgpt.data.rows import Row, write_rows
+from nextgpt.layout import Layout
 from nextgpt.media import Image, Medium
 from nextgpt.messages import Conversation, Part
 from nextgpt.prompting import IGNORED, Prompter, SequencePlan
@@ -26,7 +27,7 @@ A, B, C, D = (medium("image", seed) for seed in range(4))
 def prompter(tmp_path_factory: pytest.TempPathFactory) -> Prompter:
     tokenizer = tokenizer_of(tiny_language_model(tmp_path_factory.mktemp("language_model")))
     signals = SignalVocabulary(len(tokenizer), {}, ())
-    return Prompter(tokenizer, "interleaved", signals, lambda modality: 1, 512)
+    return Prompter(tokenizer, "interleaved", signals, lambda _: (Layout(), 1), 512)
 
 
 def words(text: str) -> int:
