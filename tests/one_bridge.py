@@ -12,6 +12,7 @@ from tiny_chain import tiny_chain_config
 from tiny_encoder import CONFIG
 
 from nextgpt import configuration
+from nextgpt.encoders.towers import Trunk
 from nextgpt.model import NextGPTModel
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def tiny_bridge_config(name: str, tiny: TinyParts) -> dict[str, Any]:
     parameters = CONFIG["trunk"]["parameters"] | {"image_size": IMAGE_SIZE}
     chain["encoder"] = {
         "class_path": "nextgpt.encoders.TrunkMapEncoder",
-        "init_args": {"trunk": str(tiny.trunk), "parameters": parameters, "map_size": MAP_SIZE},
+        "init_args": {"trunk": str(_trunk(tiny)), "parameters": parameters, "map_size": MAP_SIZE},
     }
     for part in BRIDGE:
         if part in theirs:
@@ -66,6 +67,25 @@ def tiny_bridge_config(name: str, tiny: TinyParts) -> dict[str, Any]:
                 arguments["tokenizer"] = str(_bert(tiny.language_model.parent / "bert"))
             chain[part]["init_args"] = arguments
     return chain
+
+
+def _trunk(tiny: TinyParts) -> Path:
+    """A trunk whose map differs from picture to picture, which the random one's hardly does."""
+    folder = tiny.trunk.parent / "lively"
+    if not folder.exists():
+        folder.mkdir()
+        trunk = Trunk(**CONFIG["trunk"])
+        trunk.load(tiny.trunk)
+        for module in trunk.network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+                module.train()
+        generator = torch.Generator().manual_seed(0)
+        colours = torch.rand(16, 3, 2, 2, generator=generator) * 2 - 1
+        with torch.no_grad():
+            trunk.network.extract_features(torch.nn.functional.interpolate(colours, IMAGE_SIZE))
+        torch.save(trunk.network.state_dict(), folder / "trunk.pth")
+    return folder
 
 
 def _bert(folder: Path) -> Path:

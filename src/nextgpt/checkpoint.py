@@ -134,7 +134,10 @@ def save(
             provenance=provenance,
         )
         for part in model.retrained:
-            weights = {key: value.detach().half() for key, value in parts[part].items()}
+            weights = {
+                key: value.detach().half().contiguous(memory_format=torch.contiguous_format)
+                for key, value in parts[part].items()
+            }
             save_file(weights, folder / RETRAINED.format(part))
         shutil.rmtree(directory / ADAPTER, ignore_errors=True)
         for part in RETRAINABLE:
