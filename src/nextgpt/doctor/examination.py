@@ -12,8 +12,8 @@ import torch
 
 from nextgpt import checkpoint, configuration, sources
 from nextgpt.architectures import UNKNOWN, Licence, fetched_bytes, licence_of
-from nextgpt.doctor.answering import Models, answering_memory
-from nextgpt.doctor.memory import num_bytes, training_memory
+from nextgpt.doctor.answering import answering_memory
+from nextgpt.doctor.memory import Models, num_bytes, training_memory
 from nextgpt.doctor.report import Part, Report, Seam, StageFacts
 from nextgpt.model import NextGPTModel
 
@@ -35,6 +35,10 @@ class StagePlan:
     precision: str = "32-true"
     files: list[Path] = field(default_factory=list)
     """What its data are read from."""
+    denoises: bool = False
+    """Whether it has a denoising loss."""
+    checkpointing: bool = False
+    """Whether the language model keeps only the input of each layer for the backward pass."""
 
 
 class Examination:
@@ -50,6 +54,7 @@ class Examination:
         self.report = Report()
         self._written: set[Path] = set()
         self._chains: list[tuple[dict[str, Any], NextGPTModel | None]] = []
+        self._models: dict[int, Models] = {}
 
     def check(self) -> Report:
         """Find what would keep the stages from starting, and nothing that takes long to measure."""
@@ -67,13 +72,20 @@ class Examination:
                 continue
             with torch.device("meta"):
                 if not self.report.parts:
-                    models = {
-                        m: each.models_without_weights() for m, each in chain.decoders.items()
-                    }
+                    models = self._models_of(chain)
                     self._describe(chain, models)
                     self.report.placements = list(answering_memory(chain, models))
                 self.report.stages.append(self._stage(plan, chain))
         return self.report
+
+    def _models_of(self, chain: NextGPTModel) -> Models:
+        """Build the models of a chain's decoders without weights, once."""
+        if id(chain) not in self._models:
+            self._models[id(chain)] = {
+                modality: decoder.models_without_weights()
+                for modality, decoder in chain.decoders.items()
+            }
+        return self._models[id(chain)]
 
     def _check(self, plan: StagePlan) -> None:
         self._look_for_files(plan)
@@ -219,7 +231,16 @@ class Examination:
             else:
                 counts[part] = sum(parameter.numel() for parameter in parameters.values())
         length = plan.length or chain.language_model.max_length
-        memory = training_memory(chain, plan.trains, plan.batch_size, length, plan.precision)
+        models = self._models_of(chain) if plan.denoises else None
+        memory = training_memory(
+            chain,
+            plan.trains,
+            plan.batch_size,
+            length,
+            plan.precision,
+            models,
+            plan.checkpointing,
+        )
         return StageFacts(
             plan.name, trained, frozen, plan.batch_size, length, plan.precision, memory
         )
