@@ -58,7 +58,7 @@ class LanguageModel(nn.Module):
             quantization: Hold the frozen weights in ``8bit`` or ``4bit``: training only, on a GPU.
 
         Raises:
-            ValueError: the weights cannot be quantised here.
+            ValueError: the quantization is unknown, or not possible here.
         """
         super().__init__()
         folder = described_directory(source)

@@ -15,9 +15,11 @@ from nextgpt.doctor.memory import (
     FusedAttention,
     LiveBytes,
     num_bytes,
+    spared_bytes,
     step_bytes,
     training_memory,
 )
+from nextgpt.language_model import LanguageModel
 from nextgpt.model import NextGPTModel
 
 if TYPE_CHECKING:
@@ -122,6 +124,31 @@ def test_checkpointing_leaves_the_inputs_of_layers(chain: NextGPTModel) -> None:
     assert saving.activations < 0.9 * plain.activations
     # Measured worst case 2%: one mask more or less is alive at the peak.
     assert again.activations == pytest.approx(plain.activations, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "a_weight", "a_row"),
+    # One float32 a row; one float32 for 64 weights.
+    [("8bit", 1, 4), ("4bit", 0.5 + 4 / 64, 0)],
+)
+@pytest.mark.parametrize("with_lora", [False, True])
+def test_quantised_weights_of_vicuna_take_the_bytes_of_their_closed_form(
+    kind: str, a_weight: float, a_row: int, with_lora: bool
+) -> None:
+    with torch.device("meta"):
+        model = LanguageModel("hf:lmsys/vicuna-7b-v1.5@main", "vicuna_v1", dtype="bfloat16")
+        if with_lora:
+            model.add_lora()
+    frozen = [p for name, p in model.llm.named_parameters() if ".lora_" not in name]
+    assert spared_bytes(model) == 0
+    model.quantization = kind
+    width, wide, layers, words = 4096, 11008, 32, 32000
+    weights = layers * (4 * width * width + 3 * width * wide)
+    rows = layers * (4 * width + 2 * wide + width)
+    # Both tables and the norms stay as they are.
+    whole = 2 * (2 * words * width + (2 * layers + 1) * width)
+    expected = weights * a_weight + rows * a_row + whole
+    assert sum(p.nbytes for p in frozen) - spared_bytes(model) == expected
 
 
 def test_memory_grows_with_the_batch_and_shrinks_with_the_precision(chain: NextGPTModel) -> None:

@@ -12,8 +12,9 @@ import torch
 
 from nextgpt import checkpoint, configuration, sources
 from nextgpt.architectures import UNKNOWN, Licence, fetched_bytes, licence_of
+from nextgpt.base_model import quantised
 from nextgpt.doctor.answering import answering_memory
-from nextgpt.doctor.memory import Models, num_bytes, training_memory
+from nextgpt.doctor.memory import Models, num_bytes, spared_bytes, training_memory
 from nextgpt.doctor.report import Part, Report, Seam, StageFacts
 from nextgpt.model import NextGPTModel
 
@@ -195,7 +196,7 @@ class Examination:
         adapter = set(map(id, language_model.lora_parameters().values()))
         frozen = [p for p in language_model.llm.parameters() if id(p) not in adapter]
         size = sum(p.numel() for p in frozen)
-        in_memory = sum(p.nbytes for p in frozen)
+        in_memory = sum(p.nbytes for p in frozen) - spared_bytes(language_model)
         self._add_part("language model", language_model.source, size, in_memory, 2 * size)
         encoder = chain.encoder
         size = sum(p.numel() for p in encoder.parameters())
@@ -206,6 +207,11 @@ class Examination:
             size = sum(p.numel() for part in parts for p in part.parameters())
             in_memory = sum(num_bytes(part, decoder.dtype) for part in parts)
             self._add_part(f"{modality} decoder", decoder.source, size, in_memory, 4 * size)
+
+        try:
+            quantised(language_model.quantization)
+        except ValueError as error:
+            self.report.notes.append(f"here the language model would not load: {error}")
 
     def _add_part(self, name: str, source: str, size: int, in_memory: int, stored: int) -> None:
         here = not source or sources.present(source) is not None
