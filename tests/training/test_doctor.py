@@ -136,6 +136,7 @@ def test_the_second_version_trains_the_parameters_of_its_code(
     assert parts["input_projection"] == 53_138_768
     assert parts["output_projections"] == 2 * 32_090_112 + 31_788_544
     assert parts["signal_rows"] == 36 * 4096 * 2
+    assert any("data/7b/dialogues.jsonl" in problem for problem in report.problems)
     # What is wrong is only what is missing.
     assert all("is missing" in problem for problem in report.problems)
 
