@@ -52,7 +52,8 @@ def test_no_configuration_holds_an_absolute_path_or_an_environment_variable(file
     assert not [text for text in strings(read(file)) if text.startswith(("/", "~")) or "$" in text]
 
 
-def test_stages_hand_over_to_the_next() -> None:
-    stages = list(read(CONFIGS / "micro.yaml")["stages"].values())
+@pytest.mark.parametrize("name", ["micro.yaml", "nextgpt-7b.yaml", "nextgpt-7b-v2.yaml"])
+def test_stages_hand_over_to_the_next(name: str) -> None:
+    stages = list(read_config(CONFIGS / name)["stages"].values())
     for before, after in zip(stages, stages[1:], strict=False):
         assert after["model"]["init_args"]["start_from"] == before["model"]["init_args"]["output"]

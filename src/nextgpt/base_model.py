@@ -71,12 +71,10 @@ def quantised(kind: str | None) -> dict[str, Any]:
     """Options of ``from_pretrained`` for frozen weights in 8 or 4 bits, by bitsandbytes.
 
     Raises:
-        ValueError: the kind is unknown, or the package or a GPU is missing.
+        ValueError: the package or a GPU is missing.
     """
     if kind is None:
         return {}
-    if kind not in ("8bit", "4bit"):
-        raise ValueError(f"unknown quantization {kind!r}; choose 8bit or 4bit")
     if find_spec("bitsandbytes") is None:
         raise ValueError(
             f"quantization {kind} needs bitsandbytes: pip install 'nextgpt[quantization]'"
@@ -103,10 +101,12 @@ def model_of(folder: Path, dtype: torch.dtype, quantization: str | None) -> Any:
     """Load a model, or its shapes alone where parts are built without weights.
 
     Raises:
-        ValueError: the weights cannot be quantised here.
+        ValueError: the quantization is unknown, or not possible here.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if quantization not in (None, "8bit", "4bit"):
+        raise ValueError(f"unknown quantization {quantization!r}; choose 8bit or 4bit")
     if architectures.weightless():
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=dtype)
     options = quantised(quantization)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class LanguageModel(nn.Module):
         max_length: int = 1024,
         lora: LoraOptions | None = None,
         dtype: str = "float32",
-        quantization: str | None = None,
+        quantization: Literal["8bit", "4bit"] | None = None,
     ) -> None:
         """Load the frozen model and its tokenizer.
 
@@ -58,7 +58,7 @@ class LanguageModel(nn.Module):
             quantization: Hold the frozen weights in ``8bit`` or ``4bit``: training only, on a GPU.
 
         Raises:
-            ValueError: the weights cannot be quantised here.
+            ValueError: the quantization is unknown, or not possible here.
         """
         super().__init__()
         folder = described_directory(source)

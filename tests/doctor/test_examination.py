@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from tiny_chain import tiny_chain, tiny_chain_config
 from tiny_parts import tiny_image_decoder
 
@@ -54,6 +55,27 @@ def test_what_it_counts_is_what_a_chain_with_weights_has(plan: StagePlan, tiny: 
     assert sum(stage.trained.values()) == sum(
         p.numel() for p in real.parameters() if p.requires_grad
     )
+
+
+@pytest.mark.parametrize("kind", ["8bit", "4bit"])
+def test_quantised_weights_are_counted_and_what_they_lack_here_is_noted(
+    plan: StagePlan, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    whole = Examination([plan], ask_hub=False).measure()
+    config = plan.chain | {"language_model": plan.chain["language_model"] | {"quantization": kind}}
+    report = Examination([replace(plan, chain=config)], ask_hub=False).measure()
+    assert not report.problems
+    assert any(f"quantization {kind} needs" in note for note in report.notes)
+    saved = whole.parts[0].num_bytes - report.parts[0].num_bytes
+    assert saved > 0 and report.parts[0].num_parameters == whole.parts[0].num_parameters
+    assert whole.stages[0].memory.weights - report.stages[0].memory.weights == saved
+
+
+def test_an_unknown_quantization_is_a_problem(plan: StagePlan) -> None:
+    plan.chain["language_model"]["quantization"] = "3bit"
+    (problem,) = checked(plan).problems
+    assert "3bit" in problem and "8bit" in problem and "4bit" in problem
 
 
 def test_an_expected_width_that_is_not_the_decoders_is_refused_with_both(plan: StagePlan) -> None:

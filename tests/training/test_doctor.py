@@ -12,6 +12,7 @@ import yaml
 from tiny_training import STAGES, configuration, write_world
 
 from nextgpt.cli import main
+from nextgpt.configuration import build, options_of
 from nextgpt.doctor.examination import Examination
 from nextgpt.training.doctor import plans_of
 
@@ -98,6 +99,46 @@ def test_the_paper_scale_trains_the_parameters_of_the_paper(
         "video decoder",
     }
     assert any("data/7b/pairs.jsonl" in problem for problem in report.problems)
+
+
+def test_the_second_version_trains_the_parameters_of_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if importlib.util.find_spec("imagebind") is None:
+        pytest.skip("needs the extra [imagebind]")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    plans = plans_of([CONFIGS / "nextgpt-7b-v2.yaml"], length=64)
+    report = Examination(plans, ask_hub=False).check()
+    assert [(plan.denoises, plan.checkpointing) for plan in plans] == [
+        (False, True),
+        (True, True),
+        (True, True),
+    ]
+    chain = plans[0].chain
+    assert options_of(chain)["num_signal_tokens"] == {"image": 4, "audio": 8, "video": 24}
+    assert [seam.gives for seam in report.seams] == [(8, 4096)] * 3 + [
+        (77, 1024),
+        (1, 512),
+        (77, 1024),
+    ]
+    assert all(seam.fits for seam in report.seams)
+    # Rank 128 on q, k, v, o, on gate and up, and on down, of 32 layers.
+    wide = 4096 + 11008
+    lora = 32 * 128 * (4 * 2 * 4096 + 3 * wide)
+    with torch.device("meta"):
+        built = build(chain)
+        built.set_trainable(["lora"])
+    parts = {
+        name: sum(p.numel() for p in parameters.values())
+        for name, parameters in built.trainable_parts().items()
+    }
+    assert parts["lora"] == lora
+    assert parts["input_projection"] == 53_138_768
+    assert parts["output_projections"] == 2 * 32_090_112 + 31_788_544
+    assert parts["signal_rows"] == 36 * 4096 * 2
+    assert any("data/7b/dialogues.jsonl" in problem for problem in report.problems)
+    # What is wrong is only what is missing.
+    assert all("is missing" in problem for problem in report.problems)
 
 
 def test_the_micro_model_is_examined_without_its_weights(

@@ -145,6 +145,10 @@ class ManifestConversations(ConversationSource):
         captioned = self.turn != "as_written"
         return RowIndex(self.manifest, self.split, self.source, captioned)
 
+    def files(self) -> list[Path]:
+        """The manifest."""
+        return [self.manifest]
+
     def prepare(self, chain: Any) -> None:
         """Build the index, which refuses a manifest with faults before training."""
         _ = self.rows

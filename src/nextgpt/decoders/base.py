@@ -172,16 +172,31 @@ class Decoder(PipelineParts):
         """
         with self._lock, torch.autocast(self.device.type, enabled=False):
             unet, scheduler = self._component("unet"), self._component("scheduler")
-            prompt_embeds = self._prompt_embeds(conditioning.to(self.device)).to(self.dtype)
+            conditioning = conditioning.to(self.device)
             return denoising_loss(
-                lambda noisy, timesteps: self._predict(
-                    unet, noisy.to(self.dtype), timesteps, prompt_embeds
+                lambda noisy, timesteps: self.denoise(
+                    unet, noisy.to(self.dtype), timesteps, conditioning
                 ),
                 latents.to(self.device),
                 scheduler.alphas_cumprod,
                 scheduler.config.prediction_type,
                 generator,
             )
+
+    def denoise(self, unet: Any, noisy: Tensor, timesteps: Tensor, conditioning: Tensor) -> Tensor:
+        """Let a U-Net of this pipeline predict what its scheduler wants.
+
+        Args:
+            unet: The pipeline's, with or without weights.
+            noisy: (B, C, ...) latents in the U-Net's precision.
+            timesteps: (B,).
+            conditioning: (B, L, D_cond) float.
+
+        Returns:
+            (B, C, ...).
+        """
+        prompt_embeds = self._prompt_embeds(conditioning).to(noisy.dtype)
+        return self._predict(unet, noisy, timesteps, prompt_embeds)
 
     def decode(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nextgpt.decoders import Decoder
-from nextgpt.doctor.memory import FusedAttention, LiveBytes, num_bytes
+from nextgpt.doctor.memory import FusedAttention, LiveBytes, Models, num_bytes
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
 from nextgpt.placement import OFFLOADABLE
@@ -26,10 +26,6 @@ CHOICES: tuple[tuple[str, Collection[str], int | None], ...] = (
 """Precision, what is offloaded, decoders kept loaded."""
 
 MEASURED_IN = torch.bfloat16
-
-
-Models = Mapping[Modality, Mapping[str, nn.Module]]
-"""The models of every decoder, by the names in its pipeline."""
 
 
 def answering_memory(chain: NextGPTModel, models: Models) -> Iterator[tuple[str, int, int]]:
@@ -120,10 +116,7 @@ def _rendering_bytes(decoder: Decoder, models: Mapping[str, Any]) -> int:
     conditioning = torch.empty(2, length, width, dtype=MEASURED_IN)
     latents = torch.empty(2, *shape, dtype=MEASURED_IN)
     with FusedAttention(), LiveBytes() as denoising:
-        if decoder.modality == Modality.AUDIO:
-            unet(latents, torch.zeros(2), None, class_labels=conditioning[:, 0])
-        else:
-            unet(latents, torch.zeros(2), conditioning)
+        decoder.denoise(unet, latents, torch.zeros(2), conditioning)
     pictures = torch.empty(*_as_pictures(shape), dtype=MEASURED_IN)
     with FusedAttention(), LiveBytes() as decoding:
         autoencoder.decode(pictures)

@@ -12,8 +12,15 @@ import torch
 
 from nextgpt import checkpoint, configuration, sources
 from nextgpt.architectures import UNKNOWN, Licence, fetched_bytes, licence_of
-from nextgpt.doctor.answering import Models, answering_memory
-from nextgpt.doctor.memory import PICTURE_SIZE, num_bytes, training_memory
+from nextgpt.base_model import quantised
+from nextgpt.doctor.answering import answering_memory
+from nextgpt.doctor.memory import (
+    PICTURE_SIZE,
+    Models,
+    num_bytes,
+    spared_bytes,
+    training_memory,
+)
 from nextgpt.doctor.report import Part, Report, Seam, StageFacts
 from nextgpt.model import RETRAINABLE, NextGPTModel
 
@@ -35,6 +42,10 @@ class StagePlan:
     precision: str = "32-true"
     files: list[Path] = field(default_factory=list)
     """What its data are read from."""
+    denoises: bool = False
+    """Whether it has a denoising loss."""
+    checkpointing: bool = False
+    """Whether the language model keeps only the input of each layer for the backward pass."""
 
 
 class Examination:
@@ -50,6 +61,7 @@ class Examination:
         self.report = Report()
         self._written: set[Path] = set()
         self._chains: list[tuple[dict[str, Any], NextGPTModel | None]] = []
+        self._models: dict[int, Models] = {}
 
     def check(self) -> Report:
         """Find what would keep the stages from starting, and nothing that takes long to measure."""
@@ -67,13 +79,20 @@ class Examination:
                 continue
             with torch.device("meta"):
                 if not self.report.parts:
-                    models = {
-                        m: each.models_without_weights() for m, each in chain.decoders.items()
-                    }
+                    models = self._models_of(chain)
                     self._describe(chain, models)
                     self.report.placements = list(answering_memory(chain, models))
                 self.report.stages.append(self._stage(plan, chain))
         return self.report
+
+    def _models_of(self, chain: NextGPTModel) -> Models:
+        """Build the models of a chain's decoders without weights, once."""
+        if id(chain) not in self._models:
+            self._models[id(chain)] = {
+                modality: decoder.models_without_weights()
+                for modality, decoder in chain.decoders.items()
+            }
+        return self._models[id(chain)]
 
     def _check(self, plan: StagePlan) -> None:
         self._look_for_files(plan)
@@ -186,7 +205,7 @@ class Examination:
         adapter = set(map(id, language_model.lora_parameters().values()))
         frozen = [p for p in language_model.llm.parameters() if id(p) not in adapter]
         size = sum(p.numel() for p in frozen)
-        in_memory = sum(p.nbytes for p in frozen)
+        in_memory = sum(p.nbytes for p in frozen) - spared_bytes(language_model)
         self._add_part("language model", language_model.source, size, in_memory, 2 * size)
         encoder = chain.encoder
         size = sum(p.numel() for p in encoder.parameters())
@@ -197,6 +216,11 @@ class Examination:
             size = sum(p.numel() for part in parts for p in part.parameters())
             in_memory = sum(num_bytes(part, decoder.dtype) for part in parts)
             self._add_part(f"{modality} decoder", decoder.source, size, in_memory, 4 * size)
+
+        try:
+            quantised(language_model.quantization)
+        except ValueError as error:
+            self.report.notes.append(f"here the language model would not load: {error}")
 
     def _add_part(self, name: str, source: str, size: int, in_memory: int, stored: int) -> None:
         here = not source or sources.present(source) is not None
@@ -226,7 +250,16 @@ class Examination:
             else:
                 counts[part] = sum(parameter.numel() for parameter in parameters.values())
         length = plan.length or chain.language_model.max_length
-        memory = training_memory(chain, plan.trains, plan.batch_size, length, plan.precision)
+        models = self._models_of(chain) if plan.denoises else None
+        memory = training_memory(
+            chain,
+            plan.trains,
+            plan.batch_size,
+            length,
+            plan.precision,
+            models,
+            plan.checkpointing,
+        )
         return StageFacts(
             plan.name, trained, frozen, plan.batch_size, length, plan.precision, memory
         )

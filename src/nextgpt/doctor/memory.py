@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nextgpt.batch import ChainBatch
+from nextgpt.decoders import Decoder
+from nextgpt.language_model import LanguageModel
 from nextgpt.losses import caption_cross_entropy
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
@@ -96,6 +99,13 @@ def _fused(
     return kernel(query, key, value, 0.0, is_causal, scale=scale)[0]
 
 
+Models = Mapping[Modality, Mapping[str, nn.Module]]
+"""The models of every decoder, by the names in its pipeline."""
+
+DENOISING = ("text_encoder", "unet", "vae")
+"""Models of a decoder that a denoising loss loads: for targets, the loss itself and latents."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the device while a stage trains."""
@@ -122,8 +132,40 @@ def num_bytes(module: nn.Module, dtype: torch.dtype | None = None) -> int:
     )
 
 
+def spared_bytes(language_model: LanguageModel, dtype: torch.dtype | None = None) -> int:
+    """Bytes that quantization takes off the frozen weights, as bitsandbytes holds them.
+
+    It takes all linear layers but the output table. In 8 bits a row has one float32 scale; in 4
+    bits 64 weights share one.
+
+    Args:
+        language_model: Without weights, or in full precision.
+        dtype: Precision that the weights are held in otherwise, where not their own.
+    """
+    if language_model.quantization is None:
+        return 0
+    spared = 0
+    for name, layer in language_model.llm.named_modules():
+        is_table = layer is language_model.llm.get_output_embeddings()
+        if not isinstance(layer, nn.Linear) or is_table or ".lora_" in name:
+            continue
+        count = layer.weight.numel()
+        if language_model.quantization == "8bit":
+            held = count + 4 * layer.out_features
+        else:
+            held = math.ceil(count / 2) + 4 * math.ceil(count / 64)
+        spared += count * (dtype or layer.weight.dtype).itemsize - held
+    return spared
+
+
 def training_memory(
-    chain: NextGPTModel, trains: list[str], batch_size: int, length: int, precision: str
+    chain: NextGPTModel,
+    trains: list[str],
+    batch_size: int,
+    length: int,
+    precision: str,
+    models: Models | None = None,
+    checkpointing: bool = False,
 ) -> Memory:
     """Measure one step of a chain without weights.
 
@@ -133,7 +175,14 @@ def training_memory(
         batch_size: Conversations a step.
         length: Tokens of each, all of which count as learned: the worst case.
         precision: Lightning's name, such as "32-true" or "bf16-mixed".
+        models: Those of the chain's decoders where there is a denoising loss; are brought into
+            their decoder's precision.
+        checkpointing: Whether the language model keeps only the input of each layer.
     """
+    models = models or {}
+    for modality, parts in models.items():
+        unet = parts["unet"].eval().requires_grad_(False)
+        nn.Module.to(unet, chain.decoders[modality].dtype)  # NOTE: that of diffusers talks.
     chain.set_trainable(trains)
     names = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32, "64": torch.float64}
     number, _, kind = precision.partition("-")
@@ -141,16 +190,30 @@ def training_memory(
     held = dtype if kind == "true" and dtype != torch.float32 else None
     trained = [p for p in chain.parameters() if p.requires_grad]
     gradients = sum(p.numel() * (held or p.dtype).itemsize for p in trained)
-    with _computing_in(chain, dtype if dtype.itemsize < 4 else None):
-        activations = step_bytes(chain, trains, batch_size, length)
+    with _computing_in(chain, dtype if dtype.itemsize < 4 else None, checkpointing):
+        activations = step_bytes(chain, trains, batch_size, length, models)
+    weights = num_bytes(chain, held) - spared_bytes(chain.language_model, held)
+    weights += sum(
+        num_bytes(parts[name], chain.decoders[modality].dtype)
+        for modality, parts in models.items()
+        for name in DENOISING
+    )
     # AdamW keeps two moments of every trained parameter.
-    return Memory(num_bytes(chain, held), 2 * gradients, gradients, activations)
+    return Memory(weights, 2 * gradients, gradients, activations)
 
 
 @contextmanager
-def _computing_in(chain: NextGPTModel, dtype: torch.dtype | None) -> Iterator[None]:
+def _computing_in(
+    chain: NextGPTModel, dtype: torch.dtype | None, checkpointing: bool
+) -> Iterator[None]:
     """Hold the language model in the precision of autocast, which there is none of on meta."""
-    parameters = list(chain.language_model.llm.parameters())
+    llm = chain.language_model.llm
+    if checkpointing:
+        chain.language_model.checkpoint_activations()
+        # NOTE: what a backward pass computes anew is out of reach of modes around it.
+        anew = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), FusedAttention())}
+        llm.activation_checkpointing_enable(anew)
+    parameters = list(llm.parameters())
     before = [parameter.data for parameter in parameters]
     for parameter in parameters:
         parameter.data = parameter.data.to(dtype or parameter.dtype)
@@ -159,10 +222,21 @@ def _computing_in(chain: NextGPTModel, dtype: torch.dtype | None) -> Iterator[No
     finally:
         for parameter, data in zip(parameters, before, strict=True):
             parameter.data = data
+        if checkpointing:
+            llm.activation_checkpointing_disable()
 
 
-def step_bytes(chain: NextGPTModel, trains: list[str], batch_size: int, length: int) -> int:
-    """Bytes at the peak of a forward and backward pass, but for weights and gradients."""
+def step_bytes(
+    chain: NextGPTModel,
+    trains: list[str],
+    batch_size: int,
+    length: int,
+    models: Models | None = None,
+) -> int:
+    """Bytes at the peak of a forward and backward pass, but for weights and gradients.
+
+    Arguments are those of `training_memory`; the models are in their decoders' precision.
+    """
     batch = _batch(chain, trains, batch_size, length)
     chain.train()
     chain.output_projections.eval()  # NOTE: following statistics reads numbers; nothing is kept.
@@ -174,7 +248,11 @@ def step_bytes(chain: NextGPTModel, trains: list[str], batch_size: int, length: 
         del logits
         for modality, runs in batch.runs.items():
             at = (runs[:, :1], runs[:, 1:] + torch.arange(_run_length(chain, modality)))
-            loss = loss + chain.project(modality, states[at], embeds[at]).square().mean()
+            conditioning = chain.project(modality, states[at], embeds[at])
+            loss = loss + conditioning.square().mean()
+            if models:
+                unet = models[modality]["unet"]
+                loss = loss + _denoised(chain.decoders[modality], unet, conditioning)
         if loss.requires_grad:
             loss.backward()
     gradients = 0
@@ -183,6 +261,14 @@ def step_bytes(chain: NextGPTModel, trains: list[str], batch_size: int, length: 
             gradients += parameter.grad.nbytes
             parameter.grad = None
     return max(0, bytes_.peak - gradients)
+
+
+def _denoised(decoder: Decoder, unet: nn.Module, conditioning: Tensor) -> Tensor:
+    """A scalar behind a decoder's U-Net, as of the denoising loss."""
+    count = len(conditioning)
+    latents = torch.empty(count, *decoder.latent_shape(), dtype=decoder.dtype)
+    predicted = decoder.denoise(unet, latents, torch.zeros(count), conditioning)
+    return predicted.float().square().mean()
 
 
 def _run_length(chain: NextGPTModel, modality: Any) -> int:

@@ -38,6 +38,8 @@ def plan_of(name: str, config: Namespace, data: Any, length: int | None = None) 
         length,
         str(config.trainer.precision or "32-true"),
         [file for source in (*data.train, *data.validation) for file in source.files()],
+        options.denoising_weight > 0,
+        options.activation_checkpointing,
     )
 
 
