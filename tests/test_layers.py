@@ -50,6 +50,7 @@ PLACES = {
     "diffusers": ("decoders/", "training/parts/"),
     "peft": ("language_model.py",),
     "gradio": ("web/", "cli.py"),
+    "litdata": ("data/chunks.py",),
 }
 
 OPTIONAL = (
@@ -59,6 +60,7 @@ OPTIONAL = (
     "imagebind",
     "tensorboard",
     "gradio",
+    "litdata",
     "skimage",
     "sklearn",
     "pytest",
