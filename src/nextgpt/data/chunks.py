@@ -82,16 +82,15 @@ def optimize(manifest: Path, folder: Path, chunk_mb: int = 64) -> int:
             f"packing needs litdata ({error}); pip install 'nextgpt[streaming]'"
         ) from error
     with staged_folder(folder) as staged:
-        num_bytes = _look_up(manifest)
+        num_rows, num_bytes = _look_up(manifest)
         if num_bytes > (free := shutil.disk_usage(staged).free):
             raise ValueError(
                 f"{folder}: {num_bytes:,} bytes do not fit on a disk with {free:,} free"
             )
         writer = BinaryWriter(str(staged), chunk_bytes=chunk_mb * 2**20)
         content = hashlib.sha256()
-        number = -1
         with (
-            tqdm(total=num_bytes, desc=folder.name, unit="B", unit_scale=True) as bar,
+            tqdm(total=num_rows, desc=folder.name, unit="row") as bar,
             closing(read_rows(manifest)) as rows,
             warnings.catch_warnings(),
         ):
@@ -101,19 +100,18 @@ def optimize(manifest: Path, folder: Path, chunk_mb: int = 64) -> int:
                 writer.add_item(number, item)
                 for each in item:
                     content.update(each)
-                    bar.update(len(each))
+                bar.update()
             writer.done()
         _complete_index(staged / f"{writer.rank}.index.json", content.hexdigest())
-    return number + 1
+    return num_rows
 
 
-def _look_up(manifest: Path) -> int:
-    """Look at every row and for every medium; return about how many bytes they have."""
-    num_bytes = manifest.stat().st_size if manifest.is_file() else 0
-    is_empty = True
+def _look_up(manifest: Path) -> tuple[int, int]:
+    """Look at every row and for every medium; return their number and about how many bytes."""
+    num_rows, num_bytes = 0, manifest.stat().st_size if manifest.is_file() else 0
     with closing(read_rows(manifest, bar=True)) as rows:
         for where, row in rows:
-            is_empty = False
+            num_rows += 1
             sizes = [path.stat().st_size for path in _files(row, manifest.parent, where)]
             if sum(sizes) > MAX_ITEM_BYTES - MAX_LINE_BYTES:
                 raise ValueError(
@@ -121,9 +119,9 @@ def _look_up(manifest: Path) -> int:
                     f"{MAX_ITEM_BYTES - MAX_LINE_BYTES:,}, make them shorter"
                 )
             num_bytes += sum(sizes)
-    if is_empty:
+    if not num_rows:
         raise ValueError(f"{manifest}: has no rows to pack")
-    return num_bytes
+    return num_rows, num_bytes
 
 
 def _files(row: Row, folder: Path, where: str) -> Iterator[Path]:
