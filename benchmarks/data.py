@@ -1,8 +1,9 @@
 """Rows a second and memory of manifests of ten thousand to a million rows.
 
-Tasks: ``check`` looks through all rows, media aside; ``index`` makes a manifest ready for training;
-``read`` then reads conversations of it in training's random order. ``optimize`` packs a manifest and
-its media into chunks; ``index chunks`` and ``read chunks`` are as above, with the bytes of the media.
+Tasks: ``check`` looks through all rows, media aside; ``index`` makes a manifest ready for
+training; ``read`` then reads conversations of it in training's random order. ``optimize`` packs
+it and its media into chunks; ``index chunks`` and ``read chunks`` are as above, with the bytes of
+the media.
 
     python benchmarks/data.py [--rows 10000 100000 1000000]
 

@@ -39,8 +39,10 @@ MAX_ITEM_BYTES = 2**30
 """Of one row with its media. Places in a chunk are 32 bit numbers."""
 
 MAX_CHUNK_MB = 1024
+
 MAX_INDEX_BYTES = 64 * 2**20
 
+UNUSED = frozenset({"chunk_bytes", "chunk_size", "compression_batch_size", "data_spec", "types"})
 CONFIG: dict[str, Any] = {
     "data_format": ["bytes", "bytes"],
     "item_loader": "PyTreeLoader",
@@ -49,9 +51,8 @@ CONFIG: dict[str, Any] = {
     "ipc_compression": None,
     "encryption": None,
 }
-"""What ``index.json`` has to say of how items are stored; the rest of it must be empty, but for
-these."""
-UNUSED = frozenset({"chunk_bytes", "chunk_size", "compression_batch_size", "data_spec", "types"})
+"""What ``index.json`` has to say of how items are stored. Other keys must be empty, but for the
+``UNUSED`` ones, which nothing here depends on."""
 
 MAKE_AGAIN = "make the folder with `nextgpt data optimize`"
 
@@ -136,8 +137,11 @@ def _files(row: Row, folder: Path, where: str) -> Iterator[Path]:
 
 
 def _packed(row: Row, folder: Path, where: str) -> tuple[bytes, bytes]:
-    """Head and media of an item."""
-    media = [path.read_bytes() for path in _files(row, folder, where)]
+    """Head and media of an item that was looked up."""
+    try:
+        media = [(folder / part["path"]).read_bytes() for _, part in row.media()]
+    except OSError as error:
+        raise ValueError(f"{where}: {error.filename}: {error.strerror}; start again") from error
     head = {"row": row.to_json(), "media": [len(each) for each in media]}
     return json.dumps(head, ensure_ascii=False).encode(), b"".join(media)
 
