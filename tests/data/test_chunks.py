@@ -17,10 +17,11 @@ from chunk_rows import NUM_ROWS, NUM_TRAIN, manifest_of_media, row
 from quiet_trainer import quiet_trainer
 from tiny_chain import medium, tiny_chain
 
+from nextgpt.data.batches import Mixture, SimilarLengths
 from nextgpt.data.chunked_conversations import ChunkedConversations
 from nextgpt.data.chunks import ChunkFolder, optimize
 from nextgpt.data.commands import data
-from nextgpt.data.datamodule import ChainData, Mixture, SimilarLengths
+from nextgpt.data.datamodule import ChainData
 from nextgpt.data.manifest_conversations import ManifestConversations
 from nextgpt.data.row_conversations import RowConversations, Turn, media_of
 from nextgpt.data.rows import Row, write_rows
@@ -147,7 +148,7 @@ def test_ranks_share_every_conversation_once(packed: Path) -> None:
             number = int(mixture[index].messages[0].text.split()[-1].rstrip("."))
             return SequencePlan(torch.full((1 + index % 5,), number), torch.zeros(0), [], [])
 
-        batches = SimilarLengths(plan, 3, seed=0, window=5)
+        batches = SimilarLengths([plan], 3, seed=0, window=5)
         batches.rank, batches.num_ranks = rank, 2
         taken = list(itertools.islice(batches, 15))
         seen.append([int(plan.input_ids[0]) for batch in taken for plan in batch])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tiny_chain import medium
 
-from nextgpt.data.datamodule import Mixture
+from nextgpt.data.batches import Mixture
 from nextgpt.data.manifest_conversations import ManifestConversations, RowIndex
 from nextgpt.data.row_conversations import Choice, shuffled
 from nextgpt.data.rows import Row, write_rows

@@ -101,6 +101,10 @@ class RowConversations(ConversationSource):
         """Look at all rows, so that faults are found before training."""
         _ = self.rows
 
+    def size(self) -> int:
+        """Number of chosen rows."""
+        return len(self.rows)
+
     def conversation(self, index: int) -> Conversation:
         """Return conversation number ``index``."""
         round_number, position = divmod(index, len(self.rows))
