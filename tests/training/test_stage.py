@@ -149,6 +149,7 @@ def test_a_step_of_sources_in_turn_goes_down_the_weighted_sum_of_their_losses(
     tiny: TinyParts, own_cache: Path, tmp_path: Path, accumulate: int
 ) -> None:
     modalities, weights = ["image", "text", "audio"], [1.0, 0.2, 0.03]
+    torch.manual_seed(0)
     stage, kept = Stage(tiny_chain(tiny), PARTS), Gradients()
     trainer = quiet_trainer(
         tmp_path, 1, limit_val_batches=0, accumulate_grad_batches=accumulate, callbacks=[kept]
@@ -156,6 +157,7 @@ def test_a_step_of_sources_in_turn_goes_down_the_weighted_sum_of_their_losses(
     data = ChainData([*map(Same, modalities)], weights=weights, rule="in_turn", batch_size=2)
     trainer.fit(stage, datamodule=data)
 
+    torch.manual_seed(0)
     explicit = Stage(tiny_chain(tiny), PARTS)
     explicit.trainer = quiet_trainer(tmp_path, 1)
     for modality, weight in zip(modalities, weights, strict=True):
@@ -166,8 +168,9 @@ def test_a_step_of_sources_in_turn_goes_down_the_weighted_sum_of_their_losses(
     assert kept.found.keys() == expected.keys()
     assert any(gradient.abs().max() > 1e-3 for gradient in expected.values())
     for name, gradient in expected.items():
-        # Measured worst case 0.
-        torch.testing.assert_close(kept.found[name], gradient, atol=1e-6, rtol=1e-4)
+        # Of the largest element; measured worst case 4e-7, in float32.
+        atol = 1e-5 * float(gradient.abs().max()) + 1e-7
+        torch.testing.assert_close(kept.found[name], gradient, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize(("accumulate", "sources"), [(4, 3), (1, 2)])

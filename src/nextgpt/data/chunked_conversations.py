@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from nextgpt.data.answer_formats import AnswerFormat
 from nextgpt.data.chunks import ChunkFolder
 from nextgpt.data.row_conversations import Choice, RowConversations, Rows, Turn, kept_array
 from nextgpt.data.rows import Row
@@ -71,6 +72,8 @@ class ChunkedConversations(RowConversations):
         source: str | None = None,
         turn: Turn = "as_written",
         seed: int = 0,
+        answer_format: AnswerFormat | None = None,
+        shuffle_first_turn: bool = False,
     ) -> None:
         """Choose rows.
 
@@ -81,12 +84,16 @@ class ChunkedConversations(RowConversations):
             turn: What becomes of a row: the conversation as it is written; its first medium with a
                 caption, then the caption as the answer (``medium_to_caption``, for encode_align);
                 or the caption, then the medium (``caption_to_medium``, for decode_align).
-            seed: Of the order.
+            seed: Of the order and of first turns.
+            answer_format: Put the prompt of this format, of ``nextgpt.data.answer_formats``, below
+                the question of rows whose ``extra`` does not name another one.
+            shuffle_first_turn: Let the medium of a first question stand before its text or behind
+                it, at random and either way half of the time (LLaVA's, arXiv:2304.08485).
 
         Raises:
-            ValueError: ``turn`` is unknown.
+            ValueError: ``turn`` or ``answer_format`` is unknown, or there are no questions.
         """
-        super().__init__(split, source, turn, seed)
+        super().__init__(split, source, turn, seed, answer_format, shuffle_first_turn)
         self.folder = folder
 
     def _choose(self, choice: Choice) -> ChunkRows:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nextgpt.data.answer_formats import AnswerFormat
 from nextgpt.data.json_lines import numbered_lines, parsed
 from nextgpt.data.row_conversations import (
     Choice,
@@ -98,6 +99,8 @@ class ManifestConversations(RowConversations):
         turn: Turn = "as_written",
         precompute: bool = False,
         seed: int = 0,
+        answer_format: AnswerFormat | None = None,
+        shuffle_first_turn: bool = False,
     ) -> None:
         """Choose rows.
 
@@ -110,12 +113,16 @@ class ManifestConversations(RowConversations):
                 or the caption, then the medium (``caption_to_medium``, for decode_align).
             precompute: Compute the features and the conditioning of all rows before training, where
                 they fit into memory; otherwise as they come.
-            seed: Of the order.
+            seed: Of the order and of first turns.
+            answer_format: Put the prompt of this format, of ``nextgpt.data.answer_formats``, below
+                the question of rows whose ``extra`` does not name another one.
+            shuffle_first_turn: Let the medium of a first question stand before its text or behind
+                it, at random and either way half of the time (LLaVA's, arXiv:2304.08485).
 
         Raises:
-            ValueError: ``turn`` is unknown.
+            ValueError: ``turn`` or ``answer_format`` is unknown, or there are no questions.
         """
-        super().__init__(split, source, turn, seed)
+        super().__init__(split, source, turn, seed, answer_format, shuffle_first_turn)
         self.manifest = manifest
         self.precompute = precompute
 
