@@ -87,7 +87,7 @@ $(READY):
 	@test -x $(VENV)/bin/python && $(PIP) --version >/dev/null || $(BASE_PYTHON) -m venv $(VENV)
 	@echo "installing nextgpt into $(VENV), once"
 	@$(PYTHON) .ci/constraints.py > $(VENV)/nextgpt-constraints.txt
-	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt -e '.[world,demo,test]' einops ftfy iopath
+	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt -e '.[world,demo,streaming,test]' einops ftfy iopath
 	@$(PIP) install -c $(VENV)/nextgpt-constraints.txt --no-deps imagebind-unofficial tinysoundfont
 	@rm -f $(VENV)/.nextgpt-*
 	@touch $@

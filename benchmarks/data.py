@@ -1,7 +1,9 @@
 """Rows a second and memory of manifests of ten thousand to a million rows.
 
-Tasks: ``check`` looks through all rows, media aside; ``index`` makes a manifest ready for training;
-``read`` then reads conversations of it in training's random order.
+Tasks: ``check`` looks through all rows, media aside; ``index`` makes a manifest ready for
+training; ``read`` then reads conversations of it in training's random order. ``optimize`` packs
+it and its media into chunks; ``index chunks`` and ``read chunks`` are as above, with the bytes of
+the media.
 
     python benchmarks/data.py [--rows 10000 100000 1000000]
 
@@ -14,6 +16,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -25,21 +28,30 @@ from rich.console import Console
 from rich.table import Table
 
 from nextgpt.data.check import Check
+from nextgpt.data.chunked_conversations import ChunkedConversations
+from nextgpt.data.chunks import optimize
 from nextgpt.data.manifest_conversations import ManifestConversations
 
 NUM_READ = 20_000
 """Conversations of one ``read``, of manifests of any size."""
 
+NUM_MEDIA, MEDIUM_BYTES = 100, 1000
+"""Files that rows name in turn. They are packed and read, not decoded."""
+
 WORDS = "a the dog cat red blue plays barks runs under near bridge river tree music old".split()
 
 
 def write_manifest(path: Path, num_rows: int) -> None:
-    """Write conversations like those of CC3M and LLaVA, about 400 bytes each."""
+    """Write conversations like those of CC3M and LLaVA, about 400 bytes each, and the media."""
     rng = random.Random(0)
+    media = path.parent / "images" / "00000"
+    media.mkdir(parents=True, exist_ok=True)
+    for number in range(NUM_MEDIA):
+        (media / f"{number:09d}.jpg").write_bytes(rng.randbytes(MEDIUM_BYTES))
     with path.open("w") as file:
         for number in range(num_rows):
             caption = " ".join(rng.choices(WORDS, k=10))
-            name = f"images/{number // 10000:05d}/{number:09d}.jpg"
+            name = f"images/00000/{number % NUM_MEDIA:09d}.jpg"
             content = [
                 {"type": "image", "path": name, "caption": caption},
                 {"type": "text", "text": "\nWhat is in this picture?"},
@@ -78,7 +90,33 @@ def read(path: Path) -> int:
     return NUM_READ
 
 
-TASKS: dict[str, Callable[[Path], int]] = {"check": check, "index": index, "read": read}
+def pack(path: Path) -> int:
+    """Pack a manifest and its media."""
+    return optimize(path, path.with_suffix(".chunks"))
+
+
+def index_chunks(path: Path) -> int:
+    """Choose the rows of the chunks that ``pack`` has made."""
+    return len(ChunkedConversations(path.with_suffix(".chunks")).rows)
+
+
+def read_chunks(path: Path) -> int:
+    """Read conversations of chunks in random order, with their media."""
+    source = ChunkedConversations(path.with_suffix(".chunks"))
+    for number in range(NUM_READ):
+        (medium,) = source.conversation(number).messages[0].media
+        assert medium.path is None
+    return NUM_READ
+
+
+TASKS: dict[str, Callable[[Path], int]] = {
+    "check": check,
+    "index": index,
+    "read": read,
+    "optimize": pack,
+    "index chunks": index_chunks,
+    "read chunks": read_chunks,
+}
 
 
 def measured(task: str, path: Path) -> dict[str, float]:
@@ -128,6 +166,7 @@ def main() -> None:
                     f"{facts['peak_mb']:,.0f}",
                 )
             path.unlink()
+            shutil.rmtree(path.with_suffix(".chunks"))
     Console().print(table)
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nextgpt.batch import ChainBatch
-from nextgpt.data.datamodule import SimilarLengths
+from nextgpt.data.batches import SimilarLengths
 from nextgpt.training.cli import configured
 from nextgpt.training.stage import Stage
 
@@ -71,7 +71,7 @@ def main() -> None:
         def plan(index: int):  # noqa: ANN202
             return data._plan(source.conversation(index))
 
-        for plans in SimilarLengths(plan, options.batch_size, 0, window):
+        for plans in SimilarLengths([plan], options.batch_size, 0, window):
             data.pack = pack
             yield data._collate(plans)
 

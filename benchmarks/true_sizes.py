@@ -31,13 +31,15 @@ from rich.console import Console
 from rich.table import Table
 
 from nextgpt.architectures import FOLDER
+from nextgpt.batch import ChainBatch
 from nextgpt.decoders import AudioDecoder, ImageDecoder, VideoDecoder
 from nextgpt.decoders.components import component_class, without_weights
 from nextgpt.encoders import ImageBindEncoder
 from nextgpt.language_model import LanguageModel
+from nextgpt.layout import Layout
 from nextgpt.media import Audio, Image, Medium, Video
 from nextgpt.modality import Modality
-from nextgpt.model import ChainBatch, NextGPTModel
+from nextgpt.model import NextGPTModel
 from nextgpt.projections import OutputProjection
 from nextgpt.training.stage import Stage
 
@@ -201,6 +203,8 @@ def llm(rounds: int, layers: int | None, length: int) -> Iterator[Row]:
         torch.ones_like(tokens),
         tokens,
         slots={Modality.IMAGE: torch.tensor([[0, 5]])},
+        layouts={Modality.IMAGE: [Layout()]},
+        texts={Modality.IMAGE: [""]},
         features={Modality.IMAGE: torch.randn(1, *encoder.feature_shape(Modality.IMAGE))},
     )
     embeds = model.embed(tokens).detach().requires_grad_()

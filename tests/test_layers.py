@@ -52,6 +52,7 @@ PLACES = {
     "diffusers": ("decoders/", "training/parts/"),
     "peft": ("language_model.py",),
     "gradio": ("web/", "cli.py"),
+    "litdata": ("data/chunks.py",),
 }
 
 OPTIONAL = (
@@ -61,6 +62,7 @@ OPTIONAL = (
     "imagebind",
     "tensorboard",
     "gradio",
+    "litdata",
     "skimage",
     "sklearn",
     "pytest",

@@ -28,6 +28,7 @@ class ChainBatch:
         targets: By modality, (n, L, C) float32 target conditioning in the order of ``runs``.
         latents: By modality, (n, C, ...) float32 latents of the media in the order of ``runs``.
         position_ids: (B, T) int64 where rows hold several sequences; they start anew with each.
+        weight: Factor of the loss.
     """
 
     input_ids: Tensor
@@ -42,6 +43,7 @@ class ChainBatch:
     targets: dict[Modality, Tensor] = field(default_factory=dict)
     latents: dict[Modality, Tensor] = field(default_factory=dict)
     position_ids: Tensor | None = None
+    weight: float = 1.0
 
     def to(self, device: torch.device) -> "ChainBatch":
         """Copy to a device."""

@@ -30,7 +30,7 @@ def collate(
     """Put plans into rows, pad those on the right and gather their media.
 
     Args:
-        plans: B plans.
+        plans: B plans, all of one weight.
         features: Gives the encoder features of media in slots, (V, N, D_enc).
         targets: Gives the target conditioning of media in runs, (n, L, C); None leaves it out.
         latents: Gives the latents of media in runs, (n, C, ...); None leaves them out.
@@ -55,7 +55,9 @@ def collate(
     for row, start in sorted(places):
         # What pads the row behind its last plan counts on; nobody looks there.
         position_ids[row, start:] = torch.arange(width - start)
-    batch = ChainBatch(input_ids, attention_mask, labels)
+    weights = {plan.weight for plan in plans}
+    assert len(weights) == 1, "a batch has one loss"
+    batch = ChainBatch(input_ids, attention_mask, labels, weight=weights.pop())
     if num_rows < len(plans):
         batch.position_ids = position_ids
     for modality in MODALITIES:

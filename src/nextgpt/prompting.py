@@ -141,6 +141,7 @@ class SequencePlan:
         runs: Media that the model asked for.
         num_dropped: Messages left out at the start because they did not fit.
         answers: Where each answer starts, behind its header; the one to be written is the last.
+        weight: Factor of the loss of its batch, which is that of all plans in it.
     """
 
     input_ids: Tensor
@@ -149,6 +150,7 @@ class SequencePlan:
     runs: list[SignalRun]
     num_dropped: int = 0
     answers: list[int] = field(default_factory=list)
+    weight: float = 1.0
 
 
 @dataclass

@@ -16,13 +16,13 @@ from tiny_chain import exchange, medium, tiny_chain
 from torch import Tensor
 
 from nextgpt.batch import ChainBatch
+from nextgpt.data.batches import SimilarLengths
 from nextgpt.data.conversations import ConversationSource
-from nextgpt.data.datamodule import ChainData, Mixture, SimilarLengths
+from nextgpt.data.datamodule import ChainData
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import MODALITIES, Modality
 from nextgpt.model import NextGPTModel
-from nextgpt.prompting import SequencePlan
 from nextgpt.training.stage import Stage
 
 if TYPE_CHECKING:
@@ -123,65 +123,23 @@ def test_a_resumed_run_goes_on_behind_the_batches_seen(
     assert all(map(torch.equal, first + resumed, whole))
 
 
-def test_batches_hold_plans_of_similar_length_and_each_plan_once() -> None:
-    lengths = [10 + 37 * index % 83 for index in range(64)]
-
-    def plan(index: int) -> SequencePlan:
-        return SequencePlan(torch.full((lengths[index],), index), torch.zeros(0), [], [])
-
-    batches = list(itertools.islice(SimilarLengths(plan, 4, seed=0), 16))
-    assert sorted(int(plan.input_ids[0]) for batch in batches for plan in batch) == list(range(64))
-    padded = sum(4 * max(len(plan.input_ids) for plan in batch) for batch in batches)
-    assert padded < 1.15 * sum(lengths)
-    longest = [max(len(plan.input_ids) for plan in batch) for batch in batches[:8]]
-    assert longest != sorted(longest)
-
-
-def one_token(index: int) -> SequencePlan:
-    """A plan that tells its number, of a length that depends on it."""
-    return SequencePlan(torch.full((1 + 37 * index % 83,), index), torch.zeros(0), [], [])
-
-
-def taken(batches: SimilarLengths, number: int) -> list[list[int]]:
-    """Numbers of the plans in the next batches."""
-    chosen = itertools.islice(batches, number)
-    return [[int(plan.input_ids[0]) for plan in batch] for batch in chosen]
-
-
-@pytest.mark.parametrize("window", [1, SimilarLengths.WINDOW])
-def test_ranks_share_the_batches_of_a_single_process(window: int) -> None:
-    whole = taken(SimilarLengths(one_token, 6, 0, window), 20)
-    ranks = []
-    for rank in range(3):
-        batches = SimilarLengths(one_token, 2, 0, window)
-        batches.rank, batches.num_ranks = rank, 3
-        ranks.append(taken(batches, 20))
-    for batch, *shares in zip(whole, *ranks, strict=True):
-        assert [len(share) for share in shares] == [2, 2, 2]
-        assert sorted(sum(shares, [])) == sorted(batch)
-
-
-@pytest.mark.parametrize(("num_ranks", "batch_size"), [(1, 6), (3, 2), (2, 3)])
-def test_another_number_of_ranks_goes_on_where_the_first_stopped(
-    num_ranks: int, batch_size: int
+def test_a_run_over_sources_in_turn_goes_on_behind_the_batches_seen(
+    chain: NextGPTModel, tmp_path: Path
 ) -> None:
-    whole = SimilarLengths(one_token, 6, 0)
-    expected = taken(whole, 20)[13:]
-    found: list[list[int]] = [[] for _ in expected]
-    for rank in range(num_ranks):
-        batches = SimilarLengths(one_token, batch_size, 0)
-        batches.rank, batches.num_ranks = rank, num_ranks
-        batches.go_to(whole.place(13))
-        for batch, share in zip(found, taken(batches, 7), strict=True):
-            batch += share
-    assert list(map(sorted, found)) == list(map(sorted, expected))
+    def run(steps: int, **options: Any) -> tuple[lightning.Trainer, list[Tensor]]:
+        trainer = trainer_of(tmp_path, steps, accumulate_grad_batches=2)
+        stage = Recorder(chain, ["signal_rows"])
+        data = ChainData([Counted(), Counted()], rule="in_turn", batch_size=3)
+        trainer.fit(stage, datamodule=data, **options)
+        return trainer, stage.seen
 
-
-def test_other_batches_start_at_the_window_that_was_not_finished() -> None:
-    place = SimilarLengths(one_token, 2, 0).place(SimilarLengths.WINDOW + 3)
-    packed = SimilarLengths(one_token, 2, 0, window=1)
-    packed.go_to(place)
-    assert sorted(sum(taken(packed, 2), [])) == [16, 17, 18, 19]
+    # The ninth step is the first of another window.
+    whole = run(10)[1]
+    trainer, first = run(5)
+    trainer.save_checkpoint(tmp_path / "first.ckpt")
+    resumed = run(10, ckpt_path=tmp_path / "first.ckpt")[1]
+    assert len(first + resumed) == len(whole) == 20
+    assert all(map(torch.equal, first + resumed, whole))
 
 
 def test_packed_batches_hold_the_conversations_in_their_order(
@@ -209,28 +167,6 @@ def test_validation_asks_for_the_same_conversations_each_time(
         half = len(source.asked) // 2
         assert source.asked[:half] == source.asked[half:]
         assert half > 0
-
-
-def test_the_shares_of_a_mixture_are_its_weights() -> None:
-    rare, common = Counted("rare"), Counted("common")
-    mixture = Mixture([rare, common], [1, 3], seed=0, size=4000)
-    for index in range(len(mixture)):
-        mixture[index]
-    # Three standard deviations of a share of a quarter are 0.02.
-    assert len(rare.asked) / len(mixture) == pytest.approx(0.25, abs=0.03)
-    assert sorted(rare.asked + common.asked) == list(range(4000))
-
-
-def test_a_mixture_is_the_same_from_either_end_and_differs_by_seed() -> None:
-    def chosen(seed: int, order: range) -> set[int]:
-        source, other = Counted(), Counted()
-        mixture = Mixture([source, other], [1, 1], seed, 100)
-        for index in order:
-            mixture[index]
-        return set(source.asked)
-
-    assert chosen(0, range(100)) == chosen(0, range(99, -1, -1))
-    assert chosen(0, range(100)) != chosen(1, range(100))
 
 
 # Contents
@@ -320,11 +256,6 @@ def test_a_medium_without_a_caption_cannot_be_asked_for_and_is_named(
 
 
 # Options
-
-
-def test_each_source_needs_a_weight() -> None:
-    with pytest.raises(ValueError, match="1 weights for 2 training sources"):
-        ChainData([Counted(), Counted()], weights=[1.0])
 
 
 def test_predict_without_requests_says_how_to_give_them() -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from tiny_chain import medium
 
-from nextgpt.data.datamodule import Mixture
-from nextgpt.data.manifest_conversations import ManifestConversations, RowIndex, shuffled
+from nextgpt.data.batches import Mixture
+from nextgpt.data.manifest_conversations import ManifestConversations, RowIndex
+from nextgpt.data.row_conversations import Choice, shuffled
 from nextgpt.data.rows import Row, write_rows
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -133,11 +134,11 @@ def test_a_changed_manifest_has_another_index(manifest: Path, own_cache: Path) -
 
 
 def test_a_manifest_changed_under_a_run_is_told(manifest: Path) -> None:
-    rows = RowIndex(manifest, "train", None, captioned=False)
-    assert rows[0].id == "1"
+    rows = RowIndex(manifest, Choice("train"))
+    assert rows.read(0)[0].id == "1"
     write_rows(manifest, [pair(2), pair(1)])
     with pytest.raises(ValueError, match="changed since training began"):
-        rows[0]
+        rows.read(0)
 
 
 def test_the_record_of_a_run_tells_rows_and_hash(manifest: Path) -> None:

@@ -11,8 +11,9 @@ from quiet_trainer import quiet_trainer
 from tiny_chain import exchange, tiny_chain
 from torch import Tensor
 
+from nextgpt.data.batches import SimilarLengths
 from nextgpt.data.conversations import ConversationSource
-from nextgpt.data.datamodule import ChainData, SimilarLengths
+from nextgpt.data.datamodule import ChainData
 from nextgpt.messages import Conversation
 from nextgpt.modality import MODALITIES, Modality
 from nextgpt.training.stage import Stage

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from lightning import Callback, Trainer
 from quiet_trainer import quiet_trainer
 from tiny_chain import batch_of, exchange, tiny_chain
+from torch import Tensor
 
 from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.datamodule import ChainData
@@ -111,3 +113,72 @@ def test_the_losses_of_a_batch_are_logged_where_it_holds_something_for_them(
     assert float(total) == pytest.approx(float(found["loss"]))
     expected = found["cross_entropy"] + 0.5 * found["alignment_image"]
     assert float(total) == pytest.approx(float(expected))
+
+
+class Same(ConversationSource):
+    """The same exchange again and again, so that any batch of it has its mean loss."""
+
+    def __init__(self, modality: str) -> None:
+        self.modality = modality
+
+    def conversation(self, index: int) -> Conversation:
+        return exchange(self.modality, seed=2)
+
+
+class Gradients(Callback):
+    """Keeps the gradients that a step is taken with."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: Trainer, stage: Stage, optimizer: object) -> None:  # type: ignore[override]
+        self.found = gradients(stage)
+
+
+def gradients(stage: Stage) -> dict[str, Tensor]:
+    """Gradients of all that trains, by name."""
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in stage.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("accumulate", [3, 6])
+def test_a_step_of_sources_in_turn_goes_down_the_weighted_sum_of_their_losses(
+    tiny: TinyParts, own_cache: Path, tmp_path: Path, accumulate: int
+) -> None:
+    modalities, weights = ["image", "text", "audio"], [1.0, 0.2, 0.03]
+    torch.manual_seed(0)
+    stage, kept = Stage(tiny_chain(tiny), PARTS), Gradients()
+    trainer = quiet_trainer(
+        tmp_path, 1, limit_val_batches=0, accumulate_grad_batches=accumulate, callbacks=[kept]
+    )
+    data = ChainData([*map(Same, modalities)], weights=weights, rule="in_turn", batch_size=2)
+    trainer.fit(stage, datamodule=data)
+
+    torch.manual_seed(0)
+    explicit = Stage(tiny_chain(tiny), PARTS)
+    explicit.trainer = quiet_trainer(tmp_path, 1)
+    for modality, weight in zip(modalities, weights, strict=True):
+        batch = batch_of(explicit.chain, [exchange(modality, seed=2)] * 2)
+        total, _ = explicit._total(explicit._losses(batch))
+        (weight * total).backward()
+    expected = gradients(explicit)
+    assert kept.found.keys() == expected.keys()
+    assert any(gradient.abs().max() > 1e-3 for gradient in expected.values())
+    for name, gradient in expected.items():
+        # Of the largest element; measured worst case 4e-7, in float32.
+        atol = 1e-5 * float(gradient.abs().max()) + 1e-7
+        torch.testing.assert_close(kept.found[name], gradient, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize(("accumulate", "sources"), [(4, 3), (1, 2)])
+def test_a_step_that_leaves_out_a_source_is_refused(
+    tiny: TinyParts, own_cache: Path, tmp_path: Path, accumulate: int, sources: int
+) -> None:
+    data = ChainData([Same("text")] * sources, rule="in_turn")
+    trainer = quiet_trainer(tmp_path, 1, accumulate_grad_batches=accumulate)
+    message = f"accumulate_grad_batches is {accumulate}, but {sources} training sources"
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(Stage(tiny_chain(tiny), PARTS), datamodule=data)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from nextgpt.data.check import Check
+from nextgpt.data.chunks import optimize
 from nextgpt.data.convert import format_of, from_manifest, to_manifest
 from nextgpt.data.formats import FORMATS, Folders
 
@@ -89,7 +90,17 @@ def data(arguments: Sequence[str]) -> int:
     looks.add_argument("--no-media", action="store_true", help="do not open the media")
     looks.add_argument("--limit", type=int, default=50, metavar="N",
         help="print so many faults and count the others (default: 50)")  # fmt: skip
+    packs = commands.add_parser("optimize", help="pack a manifest and its media into few large "
+        "files")  # fmt: skip
+    packs.add_argument("manifest", type=Path, help="JSON lines, see docs/data.md")
+    packs.add_argument("folder", type=Path, help="a new one; it appears whole or not at all")
+    packs.add_argument("--chunk-mb", type=int, default=64, metavar="N",
+        help="size of the files (default: 64)")  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.command == "optimize":
+        number = optimize(options.manifest, options.folder, options.chunk_mb)
+        _console().print(f"{options.folder}: {number} conversations")
+        return 0
     return _check(options.manifest, not options.no_media, options.limit)
 
 

@@ -38,6 +38,14 @@ class ConversationSource(ABC):
     def prepare(self, chain: "NextGPTModel") -> None:  # noqa: B027  most need nothing
         """Make what conversations are made of, before the first one is asked for."""
 
+    def size(self) -> int:
+        """Number of different examples, for rules that make weights of sizes.
+
+        Raises:
+            ValueError: nobody knows.
+        """
+        raise ValueError(f"{type(self).__name__} has no size; give weights as numbers")
+
     def files(self) -> list[Path]:
         """Files that must be there before ``prepare``."""
         return []
@@ -80,6 +88,10 @@ class ManifestSource(ConversationSource):
         self.modalities = modalities
         self.num_items = num_items
         self.seed = seed
+
+    def size(self) -> int:
+        """Number of chosen items."""
+        return len(self.items)
 
     def files(self) -> list[Path]:
         """The manifest."""

@@ -1,115 +1,27 @@
 """Batches for the three stages."""
 
-import itertools
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from nextgpt.batch import ChainBatch
 from nextgpt.collate import collate
+from nextgpt.data.batches import Mixture, SimilarLengths
 from nextgpt.data.cache import TensorCache, Wanted, text_key
 from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.requests import read_requests
+from nextgpt.data.sampling import Rule
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel
 from nextgpt.prompting import SequencePlan
 from nextgpt.sources import cache_dir
-
-
-class Mixture(Dataset):
-    """Conversations of several sources in given shares; number ``index`` is always the same."""
-
-    def __init__(
-        self, sources: Sequence[ConversationSource], weights: Sequence[float], seed: int, size: int
-    ) -> None:
-        """Join sources.
-
-        Args:
-            sources: Where conversations come from.
-            weights: Relative share of each source.
-            seed: Of the choice of source.
-            size: Number of conversations.
-        """
-        self.sources, self.weights, self.seed, self.size = sources, weights, seed, size
-
-    def __len__(self) -> int:
-        """Number of conversations."""
-        return self.size
-
-    def __getitem__(self, index: int) -> Conversation:
-        """Return conversation number ``index``."""
-        chosen = random.Random(f"{self.seed} {index}").choices(self.sources, self.weights)[0]
-        return chosen.conversation(index)
-
-
-class SimilarLengths(IterableDataset):
-    """Endless batches of plans that are about as long as each other: padding costs time.
-
-    Plans are made ``window`` batches at a time, sorted by length, and their batches taken in random
-    order. Of several ranks each takes its share of every batch, so that their plans together are
-    those of a single process, and any number of ranks goes on where any other stopped.
-    """
-
-    WINDOW: ClassVar[int] = 8
-
-    def __init__(
-        self,
-        plan: Callable[[int], SequencePlan],
-        batch_size: int,
-        seed: int,
-        window: int = WINDOW,
-    ) -> None:
-        """Start at the beginning, as the only rank.
-
-        Args:
-            plan: Makes the plan of conversation 0, 1, 2 ...
-            batch_size: Plans a batch of one rank.
-            seed: Of the batches' order.
-            window: Batches that are sorted together; with 1 their plans are not of similar length.
-        """
-        self.plan, self.rank_batch_size, self.seed, self.window = plan, batch_size, seed, window
-        self.rank, self.num_ranks = 0, 1
-        self.first, self.num_taken = 0, 0
-
-    @property
-    def batch_size(self) -> int:
-        """Plans a batch of all ranks together."""
-        return self.rank_batch_size * self.num_ranks
-
-    def __iter__(self) -> Iterator[list[SequencePlan]]:
-        """Go on behind the batches taken."""
-        num_windows, num_batches = divmod(self.num_taken, self.window)
-        size = self.window * self.batch_size
-        for start in itertools.count(self.first + num_windows * size, size):
-            plans = [self.plan(index) for index in range(start, start + size)]
-            plans.sort(key=lambda plan: len(plan.input_ids))
-            batches = [plans[at : at + self.batch_size] for at in range(0, size, self.batch_size)]
-            random.Random(f"{self.seed} {start}").shuffle(batches)
-            for batch in batches[num_batches:]:
-                yield batch[self.rank :: self.num_ranks]
-            num_batches = 0
-
-    def place(self, num_new: int) -> dict[str, int]:
-        """Describe the place behind ``num_new`` more batches, for ``go_to``."""
-        num_taken = self.num_taken + num_new
-        sizes = {"batch_size": self.batch_size, "window": self.window}
-        return {"first": self.first, "num_taken": num_taken, **sizes}
-
-    def go_to(self, place: Mapping[str, int]) -> None:
-        """Go on there; with batches of another size, at the start of the window it lies in."""
-        self.first, self.num_taken = place["first"], place["num_taken"]
-        batch_size, window = place["batch_size"], place.get("window", self.WINDOW)
-        if (batch_size, window) != (self.batch_size, self.window):
-            self.first += self.num_taken // window * window * batch_size
-            self.num_taken = 0
 
 
 class ChainData(lightning.LightningDataModule):
@@ -119,12 +31,14 @@ class ChainData(lightning.LightningDataModule):
         self,
         train: list[ConversationSource] | None = None,
         validation: list[ConversationSource] | None = None,
-        weights: list[float] | None = None,
+        weights: list[float] | Rule | None = None,
+        rule: Literal["draw", "in_turn"] = "draw",
         batch_size: int = 16,
         num_validation: int = 64,
         num_conversations: int | None = None,
         requests: Path | None = None,
         pack: bool = False,
+        by_modality: bool = False,
         cache: Literal["float32", "float16"] | None = "float32",
         seed: int = 0,
     ) -> None:
@@ -133,14 +47,20 @@ class ChainData(lightning.LightningDataModule):
         Args:
             train: Sources of the training conversations.
             validation: Sources of the validation conversations, in equal shares.
-            weights: Relative share of each training source; equal by default.
+            weights: Of each training source, or a rule of ``nextgpt.data.sampling`` that makes them
+                of the sources' sizes; equal by default.
+            rule: What weights are: the shares that conversations are drawn from the sources in; or
+                factors of the sources' losses, whole batches of which come ``in_turn``, so that a
+                step over one of each goes down their weighted sum (Flamingo's, arXiv:2204.14198).
             batch_size: Conversations a step and rank.
             num_validation: Conversations of one validation.
-            num_conversations: Training conversations before the first comes again, in whole windows
-                of batches; endless by default.
+            num_conversations: Training conversations (of each source, where they come in turn)
+                before the first comes again, in whole windows of batches; endless by default.
             requests: JSON lines that ``predict`` answers, one conversation each.
             pack: Let conversations share rows, so that little is padded though batches hold
                 conversations of every length. Otherwise they hold similar ones.
+            by_modality: Keep conversations with media and those of text alone in different batches
+                (LLaVA-1.5's, arXiv:2310.03744), but for one batch a window.
             cache: Type in which what frozen parts compute (features, target conditioning, latents)
                 is kept on disk; null keeps nothing and computes it anew for every batch.
             seed: Of the mixture.
@@ -148,11 +68,7 @@ class ChainData(lightning.LightningDataModule):
         super().__init__()
         self.train = train or []
         self.validation = validation or []
-        self.weights = weights or [1.0] * len(self.train)
-        if len(self.weights) != len(self.train):
-            raise ValueError(
-                f"{len(self.weights)} weights for {len(self.train)} training sources; give one each"
-            )
+        self.rule = rule
         self.batch_size = batch_size
         self.num_validation = num_validation
         self.num_conversations = num_conversations
@@ -160,12 +76,15 @@ class ChainData(lightning.LightningDataModule):
         self.pack = pack
         self.cache = cache
         self.seed = seed
-        mixture = Mixture(self.train, self.weights, seed, num_conversations or 2**31)
+        self.mixture = Mixture(self.train, weights, seed, num_conversations or 2**31)
         self.batches = SimilarLengths(
-            lambda index: self._plan(mixture[index % len(mixture)]),
+            [self._drawn]
+            if rule == "draw"
+            else [partial(self._of_source, number) for number in range(len(self.train))],
             batch_size,
             seed,
-            1 if pack else SimilarLengths.WINDOW,
+            1 if pack and not by_modality else SimilarLengths.WINDOW,
+            by_modality,
         )
         self._check_num_conversations()
         self.first_step = 0
@@ -178,6 +97,16 @@ class ChainData(lightning.LightningDataModule):
                 f"num_conversations is {number}, which is not a multiple of {window} "
                 f"({self.batches.window} batches of {self.batches.batch_size}); choose "
                 f"{(number // window + 1) * window}"
+            )
+
+    def _check_accumulation(self) -> None:
+        """Raise ValueError unless every step is taken over batches of all sources."""
+        assert self.trainer is not None
+        number, num_sources = self.trainer.accumulate_grad_batches, len(self.train)
+        if self.rule == "in_turn" and (not num_sources or number % num_sources):
+            raise ValueError(
+                f"accumulate_grad_batches is {number}, but {num_sources} training sources come in "
+                "turn and each step needs all of them; give the trainer a multiple of that"
             )
 
     @property
@@ -210,8 +139,8 @@ class ChainData(lightning.LightningDataModule):
         """Prepare the sources; compute features and conditioning that are not in the cache yet.
 
         Raises:
-            ValueError: the language model cannot read packed rows, or the conversations do not
-                fill whole batches of all ranks.
+            ValueError: the language model cannot read packed rows, the conversations do not fill
+                whole batches of all ranks, or a step leaves out sources that come in turn.
         """
         if stage not in ("fit", "validate"):
             return
@@ -219,6 +148,8 @@ class ChainData(lightning.LightningDataModule):
         self.batches.rank = self.trainer.global_rank
         self.batches.num_ranks = self.trainer.world_size
         self._check_num_conversations()
+        if stage == "fit":
+            self._check_accumulation()
         if self.pack:
             if self.chain.fusion is not None:
                 raise ValueError(
@@ -316,6 +247,15 @@ class ChainData(lightning.LightningDataModule):
     def _plan(self, conversation: Conversation) -> SequencePlan:
         return self.chain.prompter.training_plan(conversation)
 
+    def _drawn(self, index: int) -> SequencePlan:
+        return self._plan(self.mixture[index % len(self.mixture)])
+
+    def _of_source(self, number: int, index: int) -> SequencePlan:
+        plan = self._plan(self.train[number].conversation(index % len(self.mixture)))
+        # Gradients of a step are averaged over its batches; of that many one is of this source.
+        plan.weight = self.mixture.weights[number] * len(self.train)
+        return plan
+
     def _collate(self, plans: list[SequencePlan]) -> ChainBatch:
         latents = self.latents if self.needs_latents else None
         if not self.learns_encoder:
@@ -330,8 +270,7 @@ class ChainData(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """The same conversations at every validation."""
-        weights = [1.0] * len(self.validation)
-        mixture = Mixture(self.validation, weights, self.seed + 1, self.num_validation)
+        mixture = Mixture(self.validation, None, self.seed + 1, self.num_validation)
         return DataLoader(
             mixture,
             self.batch_size,

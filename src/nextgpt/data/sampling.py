@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from math import sqrt
+from typing import Literal
+
+Rule = Literal["sqrt", "proportional", "equal"]
 
 RULES: dict[str, Callable[[int], float]] = {
     "sqrt": sqrt,

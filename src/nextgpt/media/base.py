@@ -50,6 +50,8 @@ class Medium(ABC):
         self.seed = seed
         self.path: Path | None = None
         """The file it is read from, or None for bytes and decoded data."""
+        self.label: str | None = None
+        """What errors call bytes that came from somewhere."""
         self._data: bytes | None = None
         if isinstance(source, str | Path):
             self.path = source if isinstance(source, Path) else Path(source)
@@ -77,7 +79,7 @@ class Medium(ABC):
     @property
     def name(self) -> str:
         """What errors call this medium: the path, or a description of data without one."""
-        return str(self.path) if self.path is not None else f"{self.modality} data"
+        return str(self.path) if self.path is not None else self.label or f"{self.modality} data"
 
     def __repr__(self) -> str:
         """Name the type, the file, the caption and the seed."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from nextgpt.data.batches import Mixture
 from nextgpt.data.cache import TensorCache, Wanted
 from nextgpt.data.conversations import ConversationSource
-from nextgpt.data.datamodule import Mixture
+from nextgpt.data.sampling import Rule
 from nextgpt.encoders import Encoder
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation
@@ -91,7 +92,7 @@ class PairData(lightning.LightningDataModule):
         self,
         train: list[ConversationSource],
         validation: list[ConversationSource] | None = None,
-        weights: list[float] | None = None,
+        weights: list[float] | Rule | None = None,
         batch_size: int = 64,
         num_validation: int = 4,
         cache: Literal["float32", "float16"] | None = "float32",
@@ -102,7 +103,8 @@ class PairData(lightning.LightningDataModule):
         Args:
             train: Sources of media that are answered with their captions.
             validation: Such sources for validation, in equal shares.
-            weights: Relative share of each training source; equal by default.
+            weights: Relative share of each training source, or a rule of ``nextgpt.data.sampling``
+                that makes shares of their sizes; equal by default.
             batch_size: Pairs a step and rank. Each is told from the others, so more is better.
             num_validation: Batches of one validation.
             cache: Type in which features are kept on disk; null keeps nothing and computes them
@@ -115,13 +117,10 @@ class PairData(lightning.LightningDataModule):
         super().__init__()
         if batch_size < 2:
             raise ValueError(f"batch_size is {batch_size}; a pair is told from others, give 2")
-        weights = weights or [1.0] * len(train)
-        if len(weights) != len(train):
-            raise ValueError(f"{len(weights)} weights for {len(train)} sources; give one each")
         self.train, self.validation = train, validation or []
         self.batch_size, self.cache = batch_size, cache
         self.batches = PairBatches(Mixture(train, weights, seed, 2**31), batch_size)
-        held_out = Mixture(self.validation, [1.0] * len(self.validation), seed + 1, 2**31)
+        held_out = Mixture(self.validation, None, seed + 1, 2**31)
         self.held_out = PairBatches(held_out, batch_size)
         self.held_out.limit = num_validation
 
@@ -178,7 +177,8 @@ class PairData(lightning.LightningDataModule):
 
     def _collate(self, batch: list[tuple[str, Medium]]) -> Pairs:
         captions, media = zip(*batch, strict=True)
-        return Pairs(self._wanted(media[0].modality, [*media]).tensor(), [*captions])
+        features = torch.stack(self._wanted(media[0].modality, [*media]).tensors())
+        return Pairs(features, [*captions])
 
     def train_dataloader(self) -> DataLoader:
         """Endless batches of the training mixture."""

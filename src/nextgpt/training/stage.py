@@ -210,7 +210,10 @@ class Stage(lightning.LightningModule):
         return total, found | {"loss": (factors * means).sum()}
 
     def training_step(self, batch: ChainBatch) -> Tensor:
-        """Sum of cross-entropy, alignment and denoising; logged are the means of all ranks."""
+        """Sum of cross-entropy, alignment and denoising, by the batch's weight.
+
+        Logged are the means of all ranks, without the weight.
+        """
         if self._remembers:
             conditioning = self.chain.project_runs(self._remembered(batch))
             losses = self._projection_losses(conditioning, batch)
@@ -218,7 +221,7 @@ class Stage(lightning.LightningModule):
             losses = self._losses(batch)
         total, found = self._total(losses)
         self.log_dict(found, prog_bar=True, batch_size=len(batch.input_ids))
-        return total
+        return total * batch.weight
 
     def validation_step(self, batch: ChainBatch, batch_idx: int) -> None:
         """The same losses on held-out data and with the same noise, under ``validation/``."""
