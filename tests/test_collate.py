@@ -141,3 +141,9 @@ def test_plans_of_one_length_keep_a_row_each() -> None:
     batch = collate(same, Asked(), pack=True)
     assert batch.input_ids.shape == (4, 5)
     assert batch.position_ids is None
+
+
+def test_a_batch_has_the_weight_of_its_plans_wherever_it_goes() -> None:
+    plans = [SequencePlan(torch.arange(3), torch.arange(3), [], [], weight=0.2)] * 2
+    batch = collate(plans, Asked())
+    assert batch.weight == batch.to(torch.device("cpu")).weight == 0.2
