@@ -92,5 +92,5 @@ def _show(arguments: Sequence[str]) -> int:
     drawn(system.chain, picture, title).save(out)
     inside, beside = table.num_tokens(system.chain, picture.modality, picture.size)
     more = f", {beside:,} beside it" if beside else ""
-    print(f"{out}: {inside:,} tokens in the sequence{more}")
+    print(f"{out}: {inside:,} token{'s' * (inside != 1)} in the sequence{more}")
     return 0

@@ -61,6 +61,13 @@ class Sheet:
             taller.paste(self.image)
             self.image = taller
 
+    def trim(self) -> None:
+        """Cut off what is empty on the right, but for the margin, and add one below."""
+        _, _, right, bottom = ImageOps.invert(self.image).getbbox() or (0, 0, 0, 0)
+        self.image = ImageOps.invert(
+            ImageOps.invert(self.image).crop((0, 0, right + MARGIN, bottom + MARGIN))
+        )
+
 
 def drawn(chain: InputSide, picture: Image, title: str) -> PILImage.Image:
     """Draw what a chain's bridge makes of a picture; see ``sheet_of``."""
@@ -90,7 +97,7 @@ def sheet_of(chain: InputSide, picture: Image, title: str) -> Sheet:
     if beside:
         name = type(chain.fusion).__name__
         _draw_tokens(sheet, beside, views, chain, f"Beside it, for {name} to look at", top)
-    sheet.make_room(sheet.image.height + MARGIN)
+    sheet.trim()
     return sheet
 
 
@@ -159,16 +166,16 @@ def _draw_legend(sheet: Sheet, blocks: Sequence[Block], num_view_tokens: int, to
     sheet.make_room(top + 20)
     for view in sorted(counts, key=lambda each: -1 if each is None else each):
         if view is None:
-            text, colour = _counted(counts[view], "learned vector"), VECTOR
+            text = _counted(counts[view], "learned vector")
         else:
-            kept = f"{counts[view]:,}" + (" of " * (counts[view] < num_view_tokens))
-            kept += f"{num_view_tokens:,}" * (counts[view] < num_view_tokens)
-            text, colour = f"view {view + 1}: {kept} tokens", _colour(view)
+            kept = f"{counts[view]:,} of " if counts[view] < num_view_tokens else ""
+            text = f"view {view + 1}: {kept}{_counted(num_view_tokens, 'token')}"
         width = ImageFont.load_default(14).getlength(text) + 22
         if left + width > WIDTH - MARGIN and left > MARGIN:
             left, top = float(MARGIN), top + 24
             sheet.make_room(top + 20)
-        sheet.pen.rectangle((left, top + 1, left + 13, top + 14), fill=colour)
+        box = (round(left), top + 1, round(left) + 14, top + 15)
+        _draw_cell(sheet, Cell(view, 0), None, box)
         sheet.write((left + 20, top), text, 14)
         left += width + GAP
     return top + 20 + GAP
@@ -187,7 +194,7 @@ def _draw_tokens(
     sheet.write((MARGIN, top), heading, 16)
     top += 30
     side = _cell_side(_num_cells(blocks))
-    patches = _Patches(views, ViewTokens.of(chain).side, side - 3)
+    patches = _Patches(views, ViewTokens.of(chain).side, side - 2)
     left, bottom = MARGIN, top
     for block in blocks:
         width = LABEL_WIDTH + block.num_columns * side
@@ -232,24 +239,27 @@ def _draw_block(
         sheet.write((left - 6, top + side / 2), f"{number:,}", 10, FAINT, "rm")
         for column, cell in enumerate(line):
             x = left + column * side
-            box = (x, top, x + side - 1, top + side - 1)
+            box = (x, top, x + side, top + side)
             _draw_cell(sheet, cell, patches.of(cell), box)
+            sheet.cells.append(box)
         number += len(line)
         top += side
 
 
 def _draw_cell(sheet: Sheet, cell: Cell, patch: PILImage.Image | None, box: Box) -> None:
+    """Draw a token: its patch in the colour of its view, or the colour alone."""
     left, top, right, bottom = box
     colour = VECTOR if cell.view is None else _colour(cell.view)
-    sheet.pen.rectangle((left, top, right - 1, bottom - 1), fill=colour)
     if patch is not None:
+        sheet.pen.rectangle((left, top, right - 1, bottom - 1), fill=colour)
         sheet.image.paste(patch, (left + 1, top + 1))
-    elif cell.view is None:
+        return
+    sheet.pen.rectangle((left, top, right - 2, bottom - 2), fill=colour)
+    if cell.view is None:
         # A diamond tells a learned vector from what a picture may look like.
-        x, y, radius = (left + right - 1) / 2, (top + bottom - 1) / 2, (right - left) / 4
+        x, y, radius = (left + right - 2) / 2, (top + bottom - 2) / 2, (right - left) / 4
         points = [(x - radius, y), (x, y - radius), (x + radius, y), (x, y + radius)]
         sheet.pen.polygon(points, fill=PAPER)
-    sheet.cells.append(box)
 
 
 def _fitted(picture: PILImage.Image, size: tuple[int, int]) -> PILImage.Image:
