@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +10,20 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image as PILImage
+from tiny_bert import SIZES, tiny_bert
 from tiny_chain import tiny_chain_config
 
 from nextgpt.bridge_views.picture import WIDTH, seen_views, sheet_of
 from nextgpt.bridge_views.sequence import beside_sequence, in_sequence
 from nextgpt.bridge_views.systems import System, shipped_systems
 from nextgpt.bridge_views.table import num_tokens, row_of
+from nextgpt.bridges import QFormerConnector
 from nextgpt.cli import main
+from nextgpt.encoders import MicroBindEncoder
 from nextgpt.input_side import InputSide
 from nextgpt.media import Image
 from nextgpt.modality import Modality
+from nextgpt.training.qformer_stage import QFormerStage
 
 if TYPE_CHECKING:
     from conftest import TinyParts
@@ -105,13 +110,37 @@ def test_counts_are_those_of_the_papers(
 def test_media_beside_the_sequence_are_counted_apart(flamingo: System) -> None:
     row = row_of(flamingo, SIZE)
     assert row.picture == (1, 5) and row.video == (1, 5)
-    assert row.parts[-1] == "GatedCrossAttention"
+    assert row.parts["fusion"] == "GatedCrossAttention"
 
 
 def test_a_stage_trains_what_the_chain_or_the_part_says(flamingo: System) -> None:
     parts = (flamingo.chain.fusion, flamingo.chain.assembler)
     own = sum(p.numel() for part in parts if part for p in part.parameters())
     assert row_of(flamingo, SIZE).trained == {"all": own, "adapter": 1024, "part": 3 * 4 + 4}
+
+
+def test_a_q_former_that_trains_alone_is_counted_where_its_tokenizer_is_here(
+    tiny: TinyParts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = tiny_chain_config(tiny)
+
+    def stage(tokenizer: Path) -> dict[str, Any]:
+        options = {**SIZES, "tokenizer": str(tokenizer), "num_queries": 3}
+        connector = {"class_path": "nextgpt.bridges.QFormerConnector", "init_args": options}
+        options = {"encoder": chain["encoder"], "connector": connector}
+        name = "nextgpt.training.qformer_stage.QFormerStage"
+        return {"model": {"class_path": name, "init_args": options}}
+
+    stages = {"here": stage(tiny_bert(tmp_path / "bert")), "elsewhere": stage(tmp_path / "no")}
+    file = written(tmp_path / "blip2.yaml", chain, stages)
+    encoder = chain["encoder"]["init_args"]
+    connector = partial(QFormerConnector, **SIZES, tokenizer=tmp_path / "bert", num_queries=3)
+    real = QFormerStage(MicroBindEncoder(**encoder), connector)
+    own = sum(p.numel() for part in (real.qformer, real.heads) for p in part.parameters())
+    assert row_of(System(file), SIZE).trained == {"here": own, "elsewhere": None}
+    assert main(["bridges", "-c", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{own:,}" in printed and "not known" in printed
 
 
 def test_the_table_is_printed_and_a_broken_file_is_one_line_beside_it(

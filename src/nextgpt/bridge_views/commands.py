@@ -12,7 +12,7 @@ from rich.console import Console
 
 from nextgpt.bridge_views import table
 from nextgpt.bridge_views.picture import drawn
-from nextgpt.bridge_views.systems import System, shipped_systems
+from nextgpt.bridge_views.systems import System, root_cause, shipped_systems
 from nextgpt.media import Image
 
 SIZE = (640, 480)
@@ -55,8 +55,8 @@ def bridges(arguments: Sequence[str]) -> int:
 
 
 def _about_file(error: Exception, file: Path) -> str:
-    """One line that names the file."""
-    text = " ".join(str(error).split())
+    """One line that names the file, without the whole of what is wrong somewhere."""
+    text = " ".join(str(root_cause(error)).split()).partition(" Given value")[0]
     return text if text.startswith(str(file)) else f"{file}: {text}"
 
 

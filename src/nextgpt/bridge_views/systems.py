@@ -12,6 +12,7 @@ from torch import nn
 from nextgpt import checkpoint, configuration
 from nextgpt.configuration import read_config, staged
 from nextgpt.model import NextGPTModel
+from nextgpt.sources import SourceError
 
 FOLDER, OVERLAY = "configs/bridges", "micro.yaml"
 """Where systems are; what lies over each of them in ``micro/``, and is none itself."""
@@ -55,8 +56,10 @@ class System:
         self.stages = list(stages)
         self.chain = self._chain(_chain_options(staged(dict(self._config), None))["chain"])
 
-    def num_trained(self, stage: str) -> int:
+    def num_trained(self, stage: str) -> int | None:
         """Parameters that a stage trains, of the chain or of a part.
+
+        None where a part needs what is neither here nor can be fetched, such as a tokenizer.
 
         Raises:
             ValueError: the stage's configuration is not usable.
@@ -64,7 +67,12 @@ class System:
         config = staged(dict(self._config), stage)
         model = config["model"]
         if model.get("class_path") != self._config["model"].get("class_path"):
-            return _num_trainable(_part(model))
+            try:
+                return _num_trainable(_part(model))
+            except ValueError as error:
+                if isinstance(root_cause(error), SourceError):
+                    return None
+                raise
         options = _chain_options(config)
         # Trained weights are in float32, which decides no shape: all stages share their chain.
         config = configuration.in_precision(options["chain"], "float32")
@@ -83,6 +91,13 @@ class System:
             with torch.device("meta"):
                 self._built[key] = configuration.build(config)
         return self._built[key]
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error that others were raised from: jsonargparse wraps what parts raise."""
+    while isinstance(error.__cause__, ValueError):
+        error = error.__cause__
+    return error
 
 
 def _within(name: str, mapping: Any) -> dict[str, Any]:

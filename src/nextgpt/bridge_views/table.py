@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -21,18 +22,18 @@ class Row:
     Attributes:
         name: Of its file.
         about: ``system``, ``paper``, ``weights`` and ``licence``, as far as the file says it.
-        parts: Partition, encoder, connector, assembler and fusion.
+        parts: The bridge's parts, and what the encoder's weights are known as.
         picture: Tokens of a picture in the sequence, and beside it for a fusion.
         video: The same of a video; none where the system reads no videos.
-        trained: Parameters by stage.
+        trained: Parameters by stage; none where a part cannot be built here.
     """
 
     name: str
     about: dict[str, str]
-    parts: tuple[str, ...]
+    parts: dict[str, str]
     picture: tuple[int, int]
     video: tuple[int, int] | None
-    trained: dict[str, int]
+    trained: dict[str, int | None]
 
 
 def row_of(system: System, size: tuple[int, int]) -> Row:
@@ -63,49 +64,59 @@ def num_tokens(
     return chain.num_media_tokens(modality, layout), beside
 
 
-def _parts(chain: InputSide) -> tuple[str, ...]:
+def _parts(chain: InputSide) -> dict[str, str]:
     source = str(getattr(chain.encoder, "source", None) or "")
-    known_as = (sources.repository(source) or source).rpartition("/")[2]
-    encoder = " ".join([type(chain.encoder).__name__, *([f"({known_as})"] if known_as else [])])
-    others = (chain.input_projection, chain.assembler)
-    fusion = "" if chain.fusion is None else type(chain.fusion).__name__
-    names = [type(each).__name__ for each in others]
-    return type(chain.partition).__name__, encoder, *names, fusion
+    parts = {
+        "partition": chain.partition,
+        "encoder": chain.encoder,
+        "connector": chain.input_projection,
+        "assembler": chain.assembler,
+        "fusion": chain.fusion,
+    }
+    names = {}
+    for name, part in parts.items():
+        if part is not None:
+            names[name] = type(part).__name__
+        if part is chain.encoder and source:
+            names["of weights"] = (sources.repository(source) or source).rpartition("/")[2]
+    return names
 
 
 def show(rows: Sequence[Row], size: tuple[int, int], console: Console) -> None:
-    """Print what bridges are made of, then what trains in their stages."""
-    picture = f"{size[0]}x{size[1]} picture"
-    parts = _table("Bridges, and the tokens that media become", "name")
-    for name in ("partition", "encoder", "connector", "assembler", "fusion"):
-        parts.add_column(name, overflow="fold")
-    for name in (picture, "video"):
-        parts.add_column(name, justify="right")
-    trained = _table("Parameters that stages train", "name", "system", "stage")
-    trained.add_column("trained", justify="right", no_wrap=True)
-    for name in ("paper", "weights", "licence"):
-        trained.add_column(name, overflow="fold")
+    """Print what bridges are made of and what trains in their stages."""
+    table = Table(
+        title=f"Bridges, and the tokens of a {size[0]}x{size[1]} picture and of a video",
+        title_justify="left",
+        title_style="bold",
+        show_lines=True,
+    )
+    table.add_column("system", overflow="fold")
+    table.add_column("bridge")
+    table.add_column("trained parameters", no_wrap=True)
     for row in rows:
-        video = "" if row.video is None else _count(row.video)
-        parts.add_row(row.name, *row.parts, _count(row.picture), video)
-        about = row.about
-        trained.add_row(
-            row.name,
-            about["system"],
-            "\n".join(row.trained),
-            "\n".join(f"{number:,}" for number in row.trained.values()),
-            *(about.get(key, "") for key in ("paper", "weights", "licence")),
-        )
-    console.print(parts, trained)
+        about = [row.about.get(key, "") for key in ("system", "paper", "weights", "licence")]
+        named = dict.fromkeys(each for each in (row.name, *about) if each)
+        tokens = {"picture": _count(row.picture)}
+        if row.video is not None:
+            tokens["video"] = _count(row.video)
+        trained = {
+            stage: "not known" if number is None else f"{number:,}"
+            for stage, number in row.trained.items()
+        }
+        table.add_row("\n".join(named), _listed(row.parts | tokens), _listed(trained, "right"))
+    console.print(table)
 
 
 def _count(tokens: tuple[int, int]) -> str:
     inside, beside = tokens
-    return f"{inside:,}" + (f" + {beside:,} beside" if beside else "")
+    return f"{inside:,} token" + "s" * (inside != 1) + (f" + {beside:,} beside" if beside else "")
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", show_lines=True)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _listed(items: dict[str, str], justify: Literal["left", "right"] = "left") -> Table:
+    """Names and values below each other, inside of a cell."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True, style="dim")
+    grid.add_column(overflow="fold", justify=justify)
+    for name, value in items.items():
+        grid.add_row(name, value)
+    return grid
