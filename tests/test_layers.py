@@ -25,7 +25,7 @@ LAYERS = (
     ("rendering",),
     ("writing",),
     ("memory",),
-    ("doctor",),
+    ("doctor", "bridge_views"),
     ("conversion", "sharing"),
     ("checkpoint",),
     ("configuration",),

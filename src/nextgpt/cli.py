@@ -28,6 +28,7 @@ usage: nextgpt COMMAND [options]
   validate    losses on held-out data
   test        measure a model and print the table
   predict     answer a file of requests
+  bridges     systems and what their bridges are made of; show draws what one makes of a picture
   doctor      what a configuration needs (memory, disk, licences), and whether it would run
 
 `nextgpt COMMAND --help` lists the options of one command.
@@ -161,6 +162,13 @@ def doctor(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
+def bridges(arguments: Sequence[str]) -> int:
+    """List the bridges of systems, or show what one makes of a picture."""
+    from nextgpt.bridge_views.commands import bridges
+
+    return bridges(arguments)
+
+
 def test(arguments: Sequence[str]) -> int:
     """Measure a model."""
     from nextgpt.evaluation.commands import test
@@ -187,7 +195,8 @@ def world(arguments: Sequence[str]) -> int:
 
 
 COMMANDS = {
-    function.__name__: function for function in (chat, world, data, convert, merge, test, doctor)
+    function.__name__: function
+    for function in (chat, world, data, convert, merge, test, doctor, bridges)
 }
 
 

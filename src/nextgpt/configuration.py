@@ -71,6 +71,24 @@ def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
     return config
 
 
+def staged(config: dict[str, Any], stage: str | None) -> dict[str, Any]:
+    """Lay the chosen stage over the rest of a configuration, which is all that a run needs.
+
+    What it says of all stages, and ``about`` itself, is taken out.
+
+    Raises:
+        ValueError: the stage is not one of the configuration's.
+    """
+    config.pop("about", None)
+    stages = config.pop("stages", None) or {}
+    if stage is None:
+        return config
+    if stage not in stages:
+        known = ", ".join(stages) or "none"
+        raise ValueError(f"there is no stage {stage!r} in this configuration; its stages: {known}")
+    return merged(config, stages[stage] or {})
+
+
 def with_sources(config: Any, change: Any) -> Any:
     """Copy a configuration, with ``change`` applied to the value of every source."""
     if isinstance(config, dict):

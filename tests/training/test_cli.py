@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from nextgpt.cli import main
-from nextgpt.configuration import merged, read_config
-from nextgpt.training.cli import first_cause, split_arguments, staged
+from nextgpt.configuration import merged, read_config, staged
+from nextgpt.training.cli import first_cause, split_arguments
 
 Writer = Callable[[str, Any], Path]
 MICRO = Path(__file__).parents[2] / "configs" / "micro.yaml"
@@ -68,6 +68,12 @@ def test_a_stage_lies_over_the_rest() -> None:
     }
     without = {"model": config["model"], "trainer": config["trainer"]}
     assert staged(dict(config), None) == without
+
+
+def test_what_a_configuration_says_about_itself_is_nothing_to_run() -> None:
+    config = {"about": {"system": "LLaVA"}, "model": 1, "stages": {"first": {"model": 2}}}
+    assert staged(dict(config), None) == {"model": 1}
+    assert staged(dict(config), "first") == {"model": 2}
 
 
 @pytest.mark.parametrize("body", [None, {}])

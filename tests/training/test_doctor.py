@@ -50,6 +50,39 @@ def test_a_stage_whose_parent_is_missing_has_exit_code_1(
     assert "runs/decode_align/model is missing" in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_stage_of_a_part_is_not_examined_but_what_it_writes_is_known(
+    tiny_config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    config = yaml.safe_load(tiny_config.read_text())
+    config["about"] = {"system": "a tiny BLIP-2"}
+    options = config["model"]["init_args"]
+    sizes = {"num_queries": 2, "hidden_size": 8, "num_layers": 2, "num_heads": 2}
+    options["chain"]["connector"] = {
+        "class_path": "nextgpt.bridges.QFormerConnector",
+        "init_args": {**sizes, "intermediate_size": 8, "source": "runs/queries"},
+    }
+    first = {
+        "model": {
+            "class_path": "nextgpt.training.qformer_stage.QFormerStage",
+            "init_args": {"encoder": options["chain"]["encoder"], "output": "runs/queries"},
+        },
+        "data": {
+            "class_path": "nextgpt.training.qformer_data.PairData",
+            "init_args": {"train": config["stages"]["encode_align"]["data"]["init_args"]["train"]},
+        },
+    }
+    config["stages"] = {"queries": first, "encode_align": config["stages"]["encode_align"]}
+    tiny_config.write_text(yaml.safe_dump(config, sort_keys=False))
+    assert main(["doctor", "-c", str(tiny_config), "--length", "32"]) == 0
+    printed = capsys.readouterr().out
+    assert "note: stage queries trains a part and is not examined" in printed
+    assert main(["doctor", "-c", str(tiny_config), "--stage", "encode_align"]) == 1
+    assert "runs/queries" in capsys.readouterr().out
+    assert main(["doctor", "-c", str(tiny_config), "--stage", "queries"]) == 1
+    assert "trains a part" in capsys.readouterr().err
+
+
 def test_fit_is_refused_before_any_weights_are_read(
     tiny_config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

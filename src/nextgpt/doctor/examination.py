@@ -30,8 +30,8 @@ class StagePlan:
     """What a stage's configuration asks for."""
 
     name: str
-    chain: dict[str, Any]
-    """The chain's configuration."""
+    chain: dict[str, Any] | None
+    """The chain's configuration; None of a stage that trains a part, which is not examined."""
     trains: list[str] = field(default_factory=list)
     start_from: Path | None = None
     grow: bool = False
@@ -74,7 +74,7 @@ class Examination:
         for plan in self.plans:
             # In turn, because a stage's adapter stays in the chain for the stages behind it.
             self._check(plan)
-            chain = self._chain(plan.chain)
+            chain = None if plan.chain is None else self._chain(plan.chain)
             if chain is None or set(plan.trains) - set(chain.trainable_parts()):
                 continue
             with torch.device("meta"):
@@ -95,12 +95,15 @@ class Examination:
         return self._models[id(chain)]
 
     def _check(self, plan: StagePlan) -> None:
-        self._look_for_files(plan)
-        chain = self._chain(plan.chain)
-        if chain is not None:
-            self._start(plan, chain)
+        if plan.chain is None:
+            self.report.notes.append(f"stage {plan.name} trains a part and is not examined")
+        else:
+            self._look_for_files(plan)
+            chain = self._chain(plan.chain)
+            if chain is not None:
+                self._start(plan, chain)
         if plan.output is not None:
-            self._written.add(Path(plan.output))
+            self._written.add(Path(plan.output).resolve())
 
     def _chain(self, config: dict[str, Any]) -> NextGPTModel | None:
         """Build a chain without weights, once; None where it cannot be."""
@@ -128,6 +131,8 @@ class Examination:
 
     def _look_for(self, source: str) -> None:
         """Say whether a source is here, and if not, whether it can be fetched."""
+        if Path(source).resolve() in self._written:
+            return
         here = sources.present(source)
         if here is not None:
             if lacking := sources.lacks_weights(here) if here.is_dir() else None:
@@ -187,7 +192,7 @@ class Examination:
         try:
             with torch.device("meta"):
                 chain.set_trainable(plan.trains)
-                if plan.start_from is None or Path(plan.start_from) in self._written:
+                if plan.start_from is None or Path(plan.start_from).resolve() in self._written:
                     return
                 if not Path(plan.start_from).is_dir():
                     self.report.trouble(

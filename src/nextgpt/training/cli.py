@@ -16,26 +16,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from nextgpt.configuration import merged, read_config
+from nextgpt.configuration import merged, read_config, staged
 from nextgpt.training.allocator import keep_freed_memory
 from nextgpt.training.checkup import is_stage, plan_of, refuse_what_cannot_start
 from nextgpt.training.stage import Stage
 from nextgpt.training.strategies import lost_a_rank
-
-
-def staged(config: dict[str, Any], stage: str | None) -> dict[str, Any]:
-    """Lay the chosen stage over the rest of a configuration.
-
-    Raises:
-        ValueError: the stage is not one of the configuration's.
-    """
-    stages = config.pop("stages", None) or {}
-    if stage is None:
-        return config
-    if stage not in stages:
-        known = ", ".join(stages) or "none"
-        raise ValueError(f"there is no stage {stage!r} in this configuration; its stages: {known}")
-    return merged(config, stages[stage] or {})
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], str | None, list[str]]:

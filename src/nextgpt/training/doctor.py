@@ -55,7 +55,7 @@ def plans_of(
     flags: Sequence[str] = (),
     length: int | None = None,
 ) -> list[StagePlan]:
-    """Read the plans of some stages from configuration files.
+    """Read the plans of some stages from configuration files; of those of a part little is read.
 
     Args:
         files: Later ones win.
@@ -73,7 +73,11 @@ def plans_of(
         chosen = [] if stage is None else [f"--stage={stage}"]
         arguments = [*options, *chosen, *flags, "--seed_everything=false"]
         cli = configured(arguments, cli_class=ParsedCLI)
-        if not is_stage(cli.config):
-            raise ValueError(f"{files[0]} trains a part; the doctor examines chains")
-        plans.append(plan_of(stage or "run", cli.config, cli.data(), length))
+        if is_stage(cli.config):
+            plans.append(plan_of(stage or "run", cli.config, cli.data(), length))
+        else:
+            output = cli.config.model.init_args.get("output")
+            plans.append(StagePlan(stage or "run", None, output=output))
+    if all(plan.chain is None for plan in plans):
+        raise ValueError(f"{files[0]} trains a part; the doctor examines chains")
     return plans
