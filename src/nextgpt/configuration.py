@@ -36,7 +36,8 @@ def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read one YAML file, laid over the one or several that its key ``base`` names.
 
-    A stage that is null is one of a base that this configuration does not have.
+    The stages that a file names come in its order, before others of its base. A stage that is null
+    is one of the base that this configuration does not have.
 
     Sources that start with a dot, and ``base``, are relative to the file that they stand in.
 
@@ -65,10 +66,11 @@ def read_config(path: Path, over: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not all(isinstance(each, str) for each in bases):
         raise ValueError(f"{path}: base is {base!r}; name a YAML file, or a list of them")
     layers = [read_config(path.parent / each, (*over, path)) for each in bases]
-    config = functools.reduce(merged, [*layers, config])
-    if isinstance(stages := config.get("stages"), dict):
-        config["stages"] = {name: stage for name, stage in stages.items() if stage is not None}
-    return config
+    whole = functools.reduce(merged, [*layers, config])
+    if isinstance(stages := whole.get("stages"), dict):
+        order = dict.fromkeys([*(config.get("stages") or {}), *stages])
+        whole["stages"] = {name: stages[name] for name in order if stages[name] is not None}
+    return whole
 
 
 def staged(config: dict[str, Any], stage: str | None) -> dict[str, Any]:

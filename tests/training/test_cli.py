@@ -204,8 +204,27 @@ def test_a_base_that_is_missing_circular_or_no_file_is_one_clear_error(write: Wr
         read_config(write("two.yaml", {"base": "one.yaml"}).with_name("one.yaml"))
     with pytest.raises(ValueError, match=r"itself\.yaml is laid over itself"):
         read_config(write("itself.yaml", {"base": "itself.yaml"}))
-    with pytest.raises(ValueError, match=r"several\.yaml: base is \['a', 'b'\]"):
-        read_config(write("several.yaml", {"base": ["a", "b"]}))
+    with pytest.raises(ValueError, match=r"several\.yaml: base is \['a', 3\]"):
+        read_config(write("several.yaml", {"base": ["a", 3]}))
+
+
+def test_of_several_bases_the_later_one_wins_and_stages_come_as_the_file_names_them(
+    write: Writer,
+) -> None:
+    write("one.yaml", {"a": 1, "b": 1, "stages": {"x": {"k": 1}, "y": {"k": 1}, "z": {"k": 1}}})
+    write("two.yaml", {"b": 2, "c": 2})
+    file = write(
+        "top.yaml", {"base": ["one.yaml", "two.yaml"], "stages": {"y": {"k": 3}, "x": None}}
+    )
+    found = read_config(file)
+    assert found == {"a": 1, "b": 2, "c": 2, "stages": {"y": {"k": 3}, "z": {"k": 1}}}
+    assert list(found["stages"]) == ["y", "z"]
+
+
+def test_a_part_of_another_class_takes_the_place_of_the_whole_part(write: Writer) -> None:
+    write("low.yaml", {"part": {"class_path": "a.A", "init_args": {"x": 1}}})
+    other = {"class_path": "a.B", "init_args": {"y": 2}}
+    assert read_config(write("high.yaml", {"base": "low.yaml", "part": other}))["part"] == other
 
 
 # Arguments

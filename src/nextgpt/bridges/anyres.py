@@ -56,7 +56,7 @@ class AnyResTiles(Partition):
             (max(1, int(width * scale)), max(1, int(height * scale))), PILImage.Resampling.BICUBIC
         )
         padded = PILImage.new("RGB", canvas)
-        padded.paste(fitted, tuple((c - f) // 2 for c, f in zip(canvas, fitted.size, strict=True)))
+        padded.paste(fitted, ((canvas[0] - fitted.width) // 2, (canvas[1] - fitted.height) // 2))
         side = self.image_size
         tiles = [
             padded.crop((left, top, left + side, top + side))
