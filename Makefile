@@ -59,7 +59,7 @@ world: $(READY)
 # Every part, then every stage of the chain; what has ended is not done again while its folder in runs/ is there.
 PARTS := image_text_encoder image_autoencoder image encoder encoder_audio encoder_video video \
 	audio_text_encoder audio_autoencoder vocoder audio
-STAGES := encode_align decode_align instruct decode_refine
+STAGES := encode_align decode_align instruct decode_refine encode_refine
 FIT = $(PYTHON) -m nextgpt.cli fit
 GO_ON = $(addprefix --ckpt_path ,$(wildcard $(@D)/last.ckpt))
 
@@ -69,7 +69,7 @@ runs/parts/%/done: $(READY)
 	$(FIT) -c configs/parts/$*.yaml $(GO_ON)
 	@mkdir -p $(@D) && touch $@
 
-runs/micro/decode_refine/done: TO = --model.init_args.output checkpoints/micro
+runs/micro/encode_refine/done: TO = --model.init_args.output checkpoints/micro
 runs/micro/%/done: $(READY)
 	$(FIT) -c configs/micro.yaml --stage $* $(TO) $(GO_ON)
 	@mkdir -p $(@D) && touch $@
