@@ -1,0 +1,86 @@
+"""Train every bridge on the micro model with as many captioned drawings; count what it sees.
+
+Each system goes through its stages up to the first with the language model (`represent` where it
+has that, then `encode_align`), by the commands that a user types. Then it describes held-out
+drawings; right is a caption that names what is drawn and nothing else. What has ended is not
+trained again.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from nextgpt import NextGPT
+from nextgpt.configuration import read_config
+from nextgpt.data.conversations import medium_of, world_manifest
+from nextgpt.data.manifest import read_manifest
+from nextgpt.evaluation.metrics import concepts_named
+from nextgpt.evaluation.results import wilson_interval
+from nextgpt.messages import Conversation
+
+FOLDER = Path(__file__).parents[1] / "configs" / "bridges" / "micro"
+SYSTEMS = ("nextgpt", "llava", "llava15", "llava_next", "blip2", "instructblip", "flamingo")
+
+
+def trained(name: str, steps: int) -> tuple[Path, float]:
+    """Train a system; its checkpoint, and the seconds that took."""
+    file = FOLDER / f"{name}.yaml"
+    stages = read_config(file)["stages"]
+    started = time.perf_counter()
+    for stage in [stage for stage in ("represent", "encode_align") if stage in stages]:
+        output = Path(stages[stage]["model"]["init_args"]["output"])
+        if output.exists():
+            continue
+        words = ["fit", "-c", str(file), "--stage", stage, "--trainer.max_steps", str(steps)]
+        words += ["--trainer.val_check_interval", str(steps)]
+        subprocess.run([sys.executable, "-m", "nextgpt.cli", *words], check=True)
+    return output, time.perf_counter() - started
+
+
+def right(model: NextGPT, num_drawings: int) -> int:
+    """How many held-out drawings are described by their concept alone."""
+    manifest = world_manifest()
+    items = [
+        item
+        for item in read_manifest(manifest)
+        if item.split == "held_out_drawing" and item.modality == "image"
+    ]
+    count = 0
+    for item in tqdm(items[:: max(1, len(items) // num_drawings)][:num_drawings]):
+        shown = Conversation().user(medium_of(item, manifest))
+        reply = model.chat(shown, modalities=[], max_new_tokens=24)
+        count += concepts_named(reply.text) == {item.concept}
+    return count
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("systems", nargs="*", default=SYSTEMS, help=f"of {', '.join(SYSTEMS)}")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="of 16 drawings each")
+    parser.add_argument("--drawings", type=int, default=160, metavar="N", help="to describe")
+    options = parser.parse_args()
+    table = Table("system", "tokens a picture", "named right", "95% interval", "seconds")
+    for name in options.systems:
+        folder, seconds = trained(name, options.steps)
+        model = NextGPT.from_pretrained(folder)
+        number = right(model, options.drawings)
+        low, high = wilson_interval(number, options.drawings)
+        table.add_row(
+            name,
+            str(model.model.num_tokens("image", (64, 64))),
+            f"{number / options.drawings:.1%}",
+            f"{low:.0%} to {high:.0%}",
+            f"{seconds:.0f}",
+        )
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
