@@ -35,7 +35,7 @@ LAYERS = (
     ("batch",),
     ("placement",),
     ("encoders", "bridges", "language_model", "projections", "decoders"),
-    ("base_model",),
+    ("base_model", "packed_attention"),
     ("prompting",),
     ("signals",),
     ("events",),
