@@ -31,11 +31,12 @@ LARGE = 1e6
 def trained(tiny: TinyParts, seed: int) -> NextGPTModel:
     """A chain whose trained parts are random values that float16 holds exactly."""
     chain = tiny_chain(tiny)
-    chain.set_trainable(["lora", "input_projection", "output_projections", "signal_rows"])
+    parts = ["lora", "input_projection", "output_projections", "signal_rows"]
+    chain.set_trainable(parts)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameters in chain.trainable_parts().values():
-            for parameter in parameters.values():
+        for part in parts:
+            for parameter in chain.trainable_parts()[part].values():
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.add_(0.1 * noise).copy_(parameter.half())
         for projection in chain.output_projections.values():

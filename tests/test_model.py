@@ -225,7 +225,7 @@ def test_more_features_than_places_are_refused_with_both_numbers(
 ) -> None:
     batch = batch_of(chain, [exchange("audio")])
     batch.features[Modality.AUDIO] = batch.features[Modality.AUDIO].repeat(1, count, 1)
-    with pytest.raises(ValueError, match=f"{count} features of one audio for 1 places"):
+    with pytest.raises(ValueError, match=f"{count} features of 1 audio for 1 places"):
         chain(batch)
 
 

@@ -36,7 +36,7 @@ def by_hand(model: NextGPT, candidate: str) -> list[float]:
     chain = model.model
     prompt = chain.prompter.generation_plan(asked(), reserve=0).input_ids
     batch = batch_of(chain, [asked().assistant(candidate)])
-    states = chain.language_model(chain.assemble(batch), batch.attention_mask)
+    states = chain.language_model(chain.assemble(batch).embeds, batch.attention_mask)
     end = len(prompt)
     tokens = chain.prompter._encode(candidate, follows=True) + chain.prompter.ends[0]
     assert batch.input_ids[0, end : end + len(tokens)].tolist() == tokens

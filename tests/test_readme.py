@@ -14,6 +14,7 @@ import yaml
 
 import nextgpt
 from nextgpt.cli import TRAINING_WORDS, USAGE, main
+from nextgpt.configuration import read_config
 from nextgpt.world.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
@@ -57,10 +58,11 @@ def test_a_nextgpt_command_exists(command: str, capsys: pytest.CaptureFixture[st
         file, *rest = arguments[1:]
         assert (ROOT / file).is_file()
         if rest[:1] == ["--stage"]:
-            assert rest[1] in yaml.safe_load((ROOT / file).read_text())["stages"]
+            assert rest[1] in read_config(ROOT / file)["stages"]
         return
     with pytest.raises(SystemExit):
-        main([word, *(arguments[:1] if word == "convert" else []), "--help"])
+        has_words = word == "convert" or arguments[:1] == ["show"]
+        main([word, *(arguments[:1] if has_words else []), "--help"])
     options = capsys.readouterr().out
     for option in (argument for argument in arguments if argument.startswith("--")):
         assert f"{option} " in options or f"{option}\n" in options

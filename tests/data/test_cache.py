@@ -120,13 +120,14 @@ def test_tensors_of_any_layout_and_type_come_back(
     assert torch.equal(torch.stack([again["a"], again["b"]]), tensor)
 
 
-def test_wanted_tensors_are_stacked_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_wanted_tensors_come_in_the_order_asked_for(tmp_path: Path) -> None:
     words = ["bb", "a", "bb"]
     for cache in (TensorCache(tmp_path, "part", torch.float16), TensorCache(None, "part")):
         wanted = Wanted(cache, words, Computer(words), "lengths")
         wanted.build()
-        assert wanted.tensor().tolist() == [[2.0], [1.0], [2.0]]
-        assert wanted.tensor().dtype == torch.float32
+        tensors = wanted.tensors()
+        assert [tensor.tolist() for tensor in tensors] == [[2.0], [1.0], [2.0]]
+        assert {tensor.dtype for tensor in tensors} == {torch.float32}
 
 
 def test_half_precision_takes_half_the_disk_and_lies_beside_full_precision(tmp_path: Path) -> None:

@@ -185,6 +185,7 @@ def test_the_micro_model_is_examined_without_its_weights(
         "decode_align",
         "instruct",
         "decode_refine",
+        "encode_refine",
     ]
     (problem,) = report.problems
     assert "manifest.jsonl" in problem
