@@ -64,16 +64,17 @@ def tiny_bridge_config(name: str, tiny: TinyParts) -> dict[str, Any]:
             changes = SIZES.get(name, {}).get(part, {})
             arguments = chain[part].get("init_args", {}) | changes
             if "tokenizer" in arguments:
-                arguments["tokenizer"] = str(_bert(tiny.language_model.parent / "bert"))
+                arguments["tokenizer"] = str(_bert(tiny.trunk.parent.parent / "bridges" / "bert"))
             chain[part]["init_args"] = arguments
     return chain
 
 
 def _trunk(tiny: TinyParts) -> Path:
     """A trunk whose map differs from picture to picture, which the random one's hardly does."""
-    folder = tiny.trunk.parent / "lively"
+    # Not among the tiny parts themselves, which some tests count.
+    folder = tiny.trunk.parent.parent / "bridges" / "trunk"
     if not folder.exists():
-        folder.mkdir()
+        folder.mkdir(parents=True)
         trunk = Trunk(**CONFIG["trunk"])
         trunk.load(tiny.trunk)
         for module in trunk.network.modules():
