@@ -35,7 +35,7 @@ LAYERS = (
     ("batch",),
     ("placement",),
     ("encoders", "bridges", "language_model", "projections", "decoders"),
-    ("base_model", "packed_attention"),
+    ("base_model",),
     ("prompting",),
     ("signals",),
     ("events",),

@@ -26,7 +26,6 @@ def collate(
     latents: MediaToTensor | None = None,
     pad_id: int = 0,
     pack: bool = False,
-    attention_length: float = ATTENTION_LENGTH,
 ) -> ChainBatch:
     """Put plans into rows, pad those on the right and gather their media.
 
@@ -38,11 +37,9 @@ def collate(
         pad_id: Token at padded positions; masked and never learned.
         pack: Let plans share rows where that saves padding, else each has its own. Positions start
             anew with every plan, and none sees another.
-        attention_length: See ``ATTENTION_LENGTH``; infinite where attention never looks at a whole
-            row, which then holds all plans.
     """
     lengths = [len(plan.input_ids) for plan in plans]
-    places = packed(lengths, attention_length) if pack else [(row, 0) for row in range(len(plans))]
+    places = packed(lengths) if pack else [(row, 0) for row in range(len(plans))]
     num_rows = 1 + max(row for row, _ in places)
     width = max(start + length for (_, start), length in zip(places, lengths, strict=True))
     input_ids = torch.full((num_rows, width), pad_id)
@@ -91,9 +88,7 @@ def collate(
     return batch
 
 
-def packed(
-    lengths: Sequence[int], attention_length: float = ATTENTION_LENGTH
-) -> list[tuple[int, int]]:
+def packed(lengths: Sequence[int]) -> list[tuple[int, int]]:
     """Place sequences in rows so that they cost little: row and first position of each.
 
     From the longest to the shortest, each goes to the shortest row; of all numbers of rows the one
@@ -108,6 +103,6 @@ def packed(
             places[index] = row, start
             heapq.heapreplace(filled, (start + lengths[index], row))
         width, _ = max(filled)
-        return num_rows * width * (1 + width / attention_length), places
+        return num_rows * width * (1 + width / ATTENTION_LENGTH), places
 
     return min(placed(num_rows) for num_rows in range(len(lengths), 0, -1))[1]

@@ -1,6 +1,5 @@
 """The language model with its signal rows and LoRA; the only place that imports peft."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -10,16 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nextgpt import packed_attention
 from nextgpt.base_model import described_directory, model_of, tokenizer_of
 from nextgpt.modality import Modality
 from nextgpt.prompting import template_of
 from nextgpt.signals import SignalVocabulary
-
-logger = logging.getLogger(__name__)
-
-LARGEST_ROUNDING = 0.05
-"""Of states, beside the largest one; bfloat16 rounds by 0.01."""
 
 
 @dataclass
@@ -84,8 +77,6 @@ class LanguageModel(nn.Module):
         self.vocabulary_size: int = table.shape[0]
         self.tied: bool = self.llm.get_output_embeddings().weight is table
         self._peft = None
-        self.separates_sequences = False
-        """Whether each sequence of a packed row is attended to by itself."""
 
     def add_signal_tokens(self, num_signal_tokens: Mapping[Modality, int]) -> None:
         """Append the rows of signal tokens and template's markers, each near the table's mean."""
@@ -257,12 +248,7 @@ class LanguageModel(nn.Module):
         Returns:
             (B, T, D) states of the last layer, after the final norm.
         """
-        options: dict[str, Any] = {}
-        if position_ids is not None and self.separates_sequences:
-            options["sequence_lengths"] = packed_attention.sequence_lengths(position_ids)
-            # NOTE: nobody looks at it; with none transformers would build one of T x T.
-            attention_mask = inputs_embeds.new_zeros(1, 1, 1, 1)
-        elif position_ids is not None:
+        if position_ids is not None:
             # NOTE: transformers looks for several sequences only where there is no mask.
             attention_mask = None
         elif attention_mask is not None:
@@ -275,7 +261,6 @@ class LanguageModel(nn.Module):
                 position_ids=position_ids,
                 past_key_values=past_key_values,
                 use_cache=past_key_values is not None,
-                **options,
             )
         ).last_hidden_state
 
@@ -283,38 +268,23 @@ class LanguageModel(nn.Module):
     def check_packing(self) -> None:
         """Make sure that sequences which share a row do not see each other.
 
-        Each is attended to by itself where the architecture lets attention be chosen. Otherwise
         transformers tells them apart by their positions, for most architectures and kinds of
         attention; for others they would leak into each other without a word.
 
         Raises:
             ValueError: the states of two sequences in a row differ from those of each alone.
         """
-        before = self.llm.config._attn_implementation
-        packed_attention.register()
-        try:
-            self.llm.set_attn_implementation(packed_attention.NAME)
-            self.separates_sequences = True
-            if self._leak() < LARGEST_ROUNDING:
-                return
-        except (ValueError, TypeError) as error:
-            logger.info("sequences of a row are told apart by a mask (%s)", error)
-        self.separates_sequences = False
-        self.llm.set_attn_implementation(before)
-        if (leak := self._leak()) > LARGEST_ROUNDING:
-            raise ValueError(
-                f"{type(self.llm).__name__} cannot tell sequences in one row apart (states differ "
-                f"by {leak:.0%}); leave `pack` out of the data"
-            )
-
-    def _leak(self) -> float:
-        """How much the states of sequences in one row differ from those of each alone."""
         embeds = self.embed(torch.arange(12, device=self.signal_rows["input"].device).view(2, 6))
         first, second = embeds[:, :2], embeds[:, 2:]
         alone = torch.cat([self(first), self(second)], dim=1)
         positions = torch.tensor([0, 1, 0, 1, 2, 3], device=embeds.device).repeat(2, 1)
         together = self(embeds, position_ids=positions)
-        return float((together - alone).abs().max() / alone.abs().max())
+        worst = float((together - alone).abs().max() / alone.abs().max())
+        if worst > 0.05:  # bfloat16 rounds by 0.01
+            raise ValueError(
+                f"{type(self.llm).__name__} cannot tell sequences in one row apart (states differ "
+                f"by {worst:.0%}); leave `pack` out of the data"
+            )
 
     def checkpoint_activations(self) -> None:
         """Keep only the input of each layer for the backward pass, which computes the rest anew.

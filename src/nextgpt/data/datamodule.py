@@ -1,6 +1,5 @@
 """Batches for the three stages."""
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nextgpt.batch import ChainBatch
-from nextgpt.collate import ATTENTION_LENGTH, collate
+from nextgpt.collate import collate
 from nextgpt.data.batches import Mixture, SimilarLengths
 from nextgpt.data.cache import TensorCache, Wanted, text_key
 from nextgpt.data.conversations import ConversationSource
@@ -259,14 +258,9 @@ class ChainData(lightning.LightningDataModule):
 
     def _collate(self, plans: list[SequencePlan]) -> ChainBatch:
         latents = self.latents if self.needs_latents else None
-        separates = self.chain.language_model.separates_sequences
-        length = math.inf if separates else ATTENTION_LENGTH
-        features = self.values if self.learns_encoder else self.features
-        batch = collate(
-            plans, features, self.targets, latents, pack=self.pack, attention_length=length
-        )
         if not self.learns_encoder:
-            return batch
+            return collate(plans, self.features, self.targets, latents, pack=self.pack)
+        batch = collate(plans, self.values, self.targets, latents, pack=self.pack)
         batch.values, batch.features = batch.features, {}
         return batch
 
