@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from conftest import TinyParts
 
 FOLDER = Path(__file__).parent.parent / "configs" / "bridges"
-SYSTEMS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "micro")
+OWN = "nextgpt"
+"""The system of the chain itself, whose configuration is not among the bridges'."""
+SYSTEMS = [OWN, *sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem != "micro")]
 BRIDGE = ("partition", "connector", "assembler", "fusion")
 MAP_SIZE = 2
 IMAGE_SIZE = 64
@@ -46,18 +48,19 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
 
 def system_config(name: str) -> dict[str, Any]:
     """What the YAML of a system says, with all that it is laid over."""
-    return configuration.read_config(FOLDER / f"{name}.yaml")
+    file = FOLDER.parent / "nextgpt-7b.yaml" if name == OWN else FOLDER / f"{name}.yaml"
+    return configuration.read_config(file)
 
 
 def tiny_bridge_config(name: str, tiny: TinyParts) -> dict[str, Any]:
     """The ``chain`` of a configuration: a system's bridge between tiny parts."""
     theirs = system_config(name)["model"]["init_args"]["chain"]
     chain = tiny_chain_config(tiny)
-    parameters = CONFIG["trunk"]["parameters"] | {"image_size": IMAGE_SIZE}
-    chain["encoder"] = {
-        "class_path": "nextgpt.encoders.TrunkMapEncoder",
-        "init_args": {"trunk": str(_trunk(tiny)), "parameters": parameters, "map_size": MAP_SIZE},
-    }
+    if name != OWN:
+        parameters = CONFIG["trunk"]["parameters"] | {"image_size": IMAGE_SIZE}
+        arguments = {"trunk": str(_trunk(tiny)), "parameters": parameters, "map_size": MAP_SIZE}
+        encoder = {"class_path": "nextgpt.encoders.TrunkMapEncoder", "init_args": arguments}
+        chain["encoder"] = encoder
     for part in BRIDGE:
         if part in theirs:
             chain[part] = copy.deepcopy(theirs[part])

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from one_bridge import SYSTEMS, chain_stages, tiny_bridge, tiny_bridge_config
 from tiny_chain import batch_of, medium
 
@@ -97,7 +99,7 @@ def test_a_stage_trains_exactly_its_parts_and_learns(
         loss = loss_of(chain, batch)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
     moved = {key for key, p in parameters.items() if not torch.equal(p, before[key])}
     expected_to_move = {
@@ -175,23 +177,32 @@ def test_what_is_shown_changes_what_is_said(name: str, chains: dict[str, NextGPT
     assert (first - second).abs().max() > 1e-5
 
 
+SIDES = st.one_of(st.integers(1, 40), st.integers(41, 3000))
+"""Pixels: as often thin as not."""
+
+
 @pytest.mark.parametrize("name", SYSTEMS)
-@pytest.mark.parametrize("size", [(64, 64), (1, 1), (1, 200), (3000, 100), (97, 211), (640, 480)])
+@given(sizes=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=3))
+@example(sizes=[(1, 1)])
+@example(sizes=[(1, 3000)])
+@example(sizes=[(3000, 100), (640, 480)])
+@settings(max_examples=6, deadline=None, derandomize=True, database=None)
 def test_tokens_are_as_many_as_counted(
-    name: str, size: tuple[int, int], chains: dict[str, NextGPTModel]
+    name: str, chains: dict[str, NextGPTModel], sizes: list[tuple[int, int]]
 ) -> None:
     chain = chains[name]
-    shown = picture(*size)
-    layout, length = chain.measure(shown)
-    assert length == chain.num_tokens(Modality.IMAGE, size)
-    [features] = chain.encode([shown])
-    assert len(features) == layout.num_encoded
-    views = features.reshape(layout.num_views, -1, features.shape[-1])
-    tokens = chain.input_projection.connect(views, [layout], ["What?"])
-    assert len(chain.assembler(tokens, [layout])) == length
-    plan = chain.prompter.training_plan(Conversation().user(shown).assistant("It."))
+    shown = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    layouts, lengths = zip(*map(chain.measure, shown), strict=True)
+    assert list(lengths) == [chain.num_tokens(Modality.IMAGE, size) for size in sizes]
+    features = chain.encode(shown)
+    assert [len(each) for each in features] == [layout.num_encoded for layout in layouts]
+    num_views = sum(layout.num_views for layout in layouts)
+    views = torch.cat(features).reshape(num_views, -1, features[0].shape[-1])
+    tokens = chain.input_projection.connect(views, layouts, ["What?"] * len(shown))
+    assert len(chain.assembler(tokens, layouts)) == sum(lengths)
+    plan = chain.prompter.training_plan(Conversation().user(*shown).assistant("It."))
     alone = chain.prompter.training_plan(Conversation().user("").assistant("It."))
-    assert len(plan.input_ids) - len(alone.input_ids) == length
+    assert len(plan.input_ids) - len(alone.input_ids) == sum(lengths)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
