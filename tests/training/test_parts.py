@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from diffusers import AudioLDMPipeline
 from quiet_trainer import quiet_trainer
 from safetensors.torch import load_file
 
-from nextgpt.data.manifest import write_manifest
+from nextgpt.data.manifest import Item, write_manifest
 from nextgpt.decoders import AudioDecoder, VideoDecoder
 from nextgpt.media import Audio, Image, Video
 from nextgpt.modality import Modality
@@ -37,6 +38,7 @@ from nextgpt.training.parts.vocoder import (
     multi_resolution_stft_loss,
 )
 from nextgpt.world.concepts import drawings
+from nextgpt.world.own_media import OWN
 from nextgpt.world.plans import plan_clips, plan_pictures, plan_sounds
 from nextgpt.world.scenes import held_out_pairs
 from nextgpt.world.sources import MEDIA_SOURCES
@@ -207,6 +209,25 @@ def test_a_vocoder_learns() -> None:
         optimizer.step()
         losses.append(float(loss))
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_ones_own_media_are_a_share_of_those_drawn(world: Path) -> None:
+    items = world_items(world, "train", modality=Modality.AUDIO)
+    mine = replace(items[0], caption="my own", attributes={"origin": OWN})
+    conditioning = {item.caption: torch.zeros(1, 2) for item in (*items, mine)}
+
+    def drawn(share: float, *added: Item) -> torch.Tensor:
+        data = SoundLatents(world=world, batch_size=1, own_share=share)
+        marks = torch.tensor([0.0] * len(items) + [1.0] * len(added))
+        data.train = CaptionedLatents(marks, [*items, *added], conditioning)
+        torch.manual_seed(0)
+        return torch.cat([torch.cat([x for x, _ in data.train_dataloader()]) for _ in range(100)])
+
+    assert abs(drawn(0.5, mine).mean() - 0.5) < 0.1
+    with pytest.raises(ValueError, match="no audio of one's own"):
+        drawn(0.5)
+    with pytest.raises(ValueError, match="own_share is 1.5"):
+        drawn(1.5, mine)
 
 
 def test_media_of_a_weighted_value_are_drawn_more_often(world: Path) -> None:

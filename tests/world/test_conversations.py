@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dialogue_items import clip_items, picture_items, sound_items
 from nextgpt.data.manifest import write_manifest
 from nextgpt.media import Audio, Image, Video
 from nextgpt.world.conversations import CaptionDialogues, WorldDialogues
+from nextgpt.world.phrase_bank import load_bank
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,19 @@ def test_captions_alone_are_wished_for_and_asked_about_in_turn(manifest: Path) -
     assert len(answered) == 6
     texts = [m.text for m in source.conversation(7).messages]
     assert texts == [m.text for m in CaptionDialogues(manifest).conversation(7).messages]
+
+
+def test_what_is_taught_beside_the_world_is_not_refused(manifest: Path, tmp_path: Path) -> None:
+    things = load_bank("train").outside
+    taught = tmp_path / "own.jsonl"
+    captions = [thing for thing in things if "zebra" not in thing]
+    item = picture_items()[0]
+    write_manifest(taught, [replace(item, caption=each) for each in captions])
+    zebras = []
+    for names in (None, taught):
+        source = WorldDialogues(manifest, kind_weights={"outside": 1}, taught=names)
+        answers = [source.conversation(index).messages[-1].text for index in range(100)]
+        zebras.append(sum("zebra" in answer for answer in answers))
+    # Nothing else is left that a picture is refused of.
+    assert zebras[0] < 3
+    assert zebras[1] > 10

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from nextgpt.data.conversations import ManifestSource, medium_of
-from nextgpt.data.manifest import Item
+from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message, Part
 from nextgpt.modality import Modality
@@ -84,6 +84,7 @@ class WorldDialogues(ManifestSource):
         num_items: int | dict[str, int] | None = None,
         seed: int = 0,
         kind_weights: dict[str, float] | None = None,
+        taught: Path | None = None,
     ) -> None:
         """Choose media and phrasings.
 
@@ -96,11 +97,14 @@ class WorldDialogues(ManifestSource):
             seed: Of the choice and of the dialogues.
             kind_weights: Share of each kind of dialogue, in any unit; those of
                 ``nextgpt.world.dialogues`` by default.
+            taught: Manifest of media that are learned beside these; what their captions name is not
+                refused.
         """
         super().__init__(manifest, split, seed=seed)
         self.num_items_of_each = num_items
         self.bank = bank
         self.kind_weights = kind_weights or KIND_WEIGHTS
+        self.taught = taught
         self._sampler: DialogueSampler | None = None
 
     @cached_property
@@ -127,7 +131,9 @@ class WorldDialogues(ManifestSource):
             # The sampler itself refuses other names.
             bank = cast(BankName, self.bank)
             weights = cast(Mapping[Kind, float], self.kind_weights)
-            self._sampler = DialogueSampler(self.items, bank, self.seed, weights)
+            taught = [] if self.taught is None else read_manifest(self.taught)
+            captions = [item.caption for item in taught]
+            self._sampler = DialogueSampler(self.items, bank, self.seed, weights, captions)
         return conversation_of(self._sampler(index), self.manifest)
 
     def media(self) -> list[Medium]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
 from nextgpt.data.manifest import Item
@@ -64,6 +64,8 @@ class DialogueSampler:
         bank: whose phrasings the users have.
         seed: another seed gives other dialogues.
         kind_weights: share of each kind, in any unit; a kind left out does not occur.
+        taught: captions of what is learned beside these dialogues: nothing that they name is
+            refused.
 
     Raises:
         ValueError: an unknown bank or kind, or no picture for the bank among the items.
@@ -75,6 +77,7 @@ class DialogueSampler:
         bank: BankName = "train",
         seed: int = 0,
         kind_weights: Mapping[Kind, float] = KIND_WEIGHTS,
+        taught: Iterable[str] = (),
     ) -> None:
         if bank not in get_args(BankName):
             raise ValueError(f"bank {bank!r} is not one of: {', '.join(get_args(BankName))}")
@@ -82,7 +85,7 @@ class DialogueSampler:
             raise ValueError(
                 f"unknown kinds {sorted(unknown)}; there are {', '.join(KIND_WEIGHTS)}"
             )
-        self.bank = load_bank(bank)
+        self.bank = load_bank(bank).granting(taught)
         self.seed = seed
         self.media = DialogueMedia(
             [item for item in items if (item.split == "train") == (bank == "train")]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from string import Formatter
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from nextgpt.modality import Modality
 from nextgpt.world.scenes import trained_backgrounds
@@ -93,6 +93,15 @@ class PhraseBank:
     outside_requests: tuple[QuestionAndAnswer, ...]
     """Wishes other than media that cannot be granted."""
 
+    def granting(self, captions: Iterable[str]) -> Self:
+        """Copy this bank without the things outside the world that captions name."""
+        named = set().union(*map(_telling_words, captions))
+        kept = {
+            name: tuple(thing for thing in getattr(self, name) if not named & _telling_words(thing))
+            for name in ("outside", "outside_sounds", "outside_clips")
+        }
+        return replace(self, **kept)
+
     def template(self, section: str, slots: Collection[str], rng: random.Random) -> str:
         """Draw a phrase of a section whose slots are all among those at hand."""
         at_hand = set(slots)
@@ -162,6 +171,11 @@ def load_bank(name: BankName) -> PhraseBank:
         outside_clips=_lines(outside["clips"][name]),
         outside_requests=_pairs(outside["other"][name]),
     )
+
+
+def _telling_words(text: str) -> set[str]:
+    """Words that tell what a text is about, more or less: the longer ones."""
+    return set(re.findall(r"[a-z]{3,}", text.lower())) - {"the", "and", "with"}
 
 
 def _add_framed_wishes(content: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ class SoundLatents(LatentData):
         world: Path | None = None,
         duration_s: float = 2.56,
         batch_size: int = 32,
-        weights: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Read from a world folder.
 
@@ -34,9 +34,9 @@ class SoundLatents(LatentData):
             world: The folder of the manifest; the user's cache by default.
             duration_s: Seconds of a sound.
             batch_size: Latents a step.
-            weights: As in `LatentData`.
+            kwargs: As in `LatentData`.
         """
-        super().__init__(pipeline, world, batch_size, weights)
+        super().__init__(pipeline, world, batch_size, **kwargs)
         self.duration_s = duration_s
 
     def load_media(self, items: list[Item]) -> Tensor:

@@ -22,6 +22,7 @@ from nextgpt.sources import cache_dir
 from nextgpt.training.parts.media import world_items
 from nextgpt.training.parts.saving import WEIGHTS, halve
 from nextgpt.training.schedule import adamw_with_cosine
+from nextgpt.world.own_media import OWN
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class LatentData(lightning.LightningDataModule, ABC):
         world: Path | None = None,
         batch_size: int = 64,
         weights: dict[str, float] | None = None,
+        own_share: float | None = None,
     ) -> None:
         """Read from a world folder.
 
@@ -65,12 +67,17 @@ class LatentData(lightning.LightningDataModule, ABC):
             batch_size: Latents a step.
             weights: How many times as often as others a medium is drawn that has an attribute of
                 this value: ``{"rising": 3, "falling": 3}``.
+            own_share: Share of the media drawn that ``nextgpt world add`` brought, between 0 and 1;
+                by their number when None.
         """
         super().__init__()
         self.pipeline = Path(pipeline)
         self.world = world or cache_dir() / "world"
         self.batch_size = batch_size
         self.weights = weights or {}
+        self.own_share = own_share
+        if own_share is not None and not 0 < own_share < 1:
+            raise ValueError(f"own_share is {own_share}: give a share between 0 and 1")
 
     @abstractmethod
     def load_media(self, items: list[Item]) -> Tensor:
@@ -134,14 +141,28 @@ class LatentData(lightning.LightningDataModule, ABC):
         """Training latents in random order, by their weights.
 
         Raises:
-            ValueError: a weight is of a value that no training medium has.
+            ValueError: a weight is of a value that no training medium has, or none is one's own.
         """
         values = [list(map(str, item.attributes.values())) for item in self.train.items]
         if unknown := set(self.weights) - {value for found in values for value in found}:
             raise ValueError(f"weights: no {self.modality} has {', '.join(sorted(unknown))}")
         weights = [math.prod(self.weights.get(value, 1.0) for value in found) for found in values]
-        sampler = WeightedRandomSampler(weights, len(weights), replacement=bool(self.weights))
+        if self.own_share is not None:
+            weights = self._shared(weights, [OWN in found for found in values], self.own_share)
+        is_weighted = bool(self.weights) or self.own_share is not None
+        sampler = WeightedRandomSampler(weights, len(weights), replacement=is_weighted)
         return DataLoader(self.train, self.batch_size, sampler=sampler, drop_last=True)
+
+    def _shared(self, weights: list[float], is_own: list[bool], share: float) -> list[float]:
+        """Let one's own media have a share of all weight."""
+        own = sum(weight for weight, mine in zip(weights, is_own, strict=True) if mine)
+        others = sum(weights) - own
+        if not own:
+            raise ValueError(f"own_share: {self.world} has no {self.modality} of one's own")
+        return [
+            weight * (share / own if mine else (1 - share) / others)
+            for weight, mine in zip(weights, is_own, strict=True)
+        ]
 
     def val_dataloader(self) -> DataLoader:
         """Latents of compositions that are not in the training split."""

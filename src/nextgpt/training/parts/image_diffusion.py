@@ -24,7 +24,7 @@ class PictureLatents(LatentData):
         world: Path | None = None,
         size: int = 64,
         batch_size: int = 64,
-        weights: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Read from a world folder.
 
@@ -33,9 +33,9 @@ class PictureLatents(LatentData):
             world: The folder of the manifest; the user's cache by default.
             size: Height and width of the pictures in pixels.
             batch_size: Latents a step.
-            weights: As in `LatentData`.
+            kwargs: As in `LatentData`.
         """
-        super().__init__(pipeline, world, batch_size, weights)
+        super().__init__(pipeline, world, batch_size, **kwargs)
         self.size = size
 
     def load_media(self, items: list[Item]) -> Tensor:

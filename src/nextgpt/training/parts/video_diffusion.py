@@ -33,7 +33,7 @@ class ClipLatents(PictureLatents):
         size: int = 64,
         num_frames: int = 8,
         batch_size: int = 8,
-        weights: dict[str, float] | None = None,
+        **kwargs: Any,
     ) -> None:
         """Read from a world folder.
 
@@ -43,9 +43,9 @@ class ClipLatents(PictureLatents):
             size: Height and width of the frames in pixels.
             num_frames: Frames of a clip.
             batch_size: Clips a step.
-            weights: As in `LatentData`.
+            kwargs: As in `LatentData`.
         """
-        super().__init__(pipeline, world, size, batch_size, weights)
+        super().__init__(pipeline, world, size, batch_size, **kwargs)
         self.num_frames = num_frames
 
     def load_media(self, items: list[Item]) -> Tensor:
