@@ -108,3 +108,11 @@ def test_a_padded_picture_is_square_and_in_the_middle(size: tuple[int, int], sid
     rows, columns = np.nonzero(shown)
     assert rows.min() == (side - size[1]) // 2
     assert columns.min() == (side - size[0]) // 2
+
+
+def test_the_square_of_a_panorama_is_bounded() -> None:
+    panorama = Image(np.full((2, 20_000, 3), 200, np.uint8))
+    [view] = SquarePad(TILE).views(panorama)
+    assert isinstance(view, Image) and view.size == (4096, 4096)
+    shown = (np.asarray(view.pil) == 200).all(-1)
+    assert shown.sum() == 4096

@@ -101,6 +101,9 @@ class SquarePad(Partition):
     Source: arXiv:2310.03744 (LLaVA-1.5), which pads with the mean colour of CLIP.
     """
 
+    MAX_SIDE: ClassVar[int] = 4096
+    """Pixels; larger pictures are shrunk before, for the square of a panorama is out of bounds."""
+
     def __init__(
         self,
         image_size: int,
@@ -118,8 +121,10 @@ class SquarePad(Partition):
         self.colour = colour
 
     def _cut(self, picture: Image) -> Sequence[Medium]:
-        side = max(picture.size)
-        width, height = picture.size
+        shown = picture.pil
+        if (shrink := self.MAX_SIDE / max(shown.size)) < 1:
+            shown = shown.resize([max(1, int(length * shrink)) for length in shown.size])
+        side = max(shown.size)
         square = PILImage.new("RGB", (side, side), tuple(self.colour))
-        square.paste(picture.pil, ((side - width) // 2, (side - height) // 2))
+        square.paste(shown, ((side - shown.width) // 2, (side - shown.height) // 2))
         return [Image(square)]
