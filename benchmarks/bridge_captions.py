@@ -1,9 +1,9 @@
-"""Train every bridge on the micro model with as many captioned drawings; count what it sees.
+"""Exchange the bridge of the finished micro model; count what it sees through each.
 
-Each system goes through its stages up to the first with the language model (`represent` where it
-has that, then `encode_align`), by the commands that a user types. Then it describes held-out
-drawings; right is a caption that names what is drawn and nothing else. What has ended is not
-trained again.
+Every system learns from as many captioned drawings, by the commands that a user types: in
+`represent`, where it has that, and in `encode_align`, which starts from the shipped model with a
+bridge that knows nothing. Then it describes held-out drawings; right is a caption that names what
+is drawn and nothing else. What has ended is not trained again.
 """
 
 import argparse
@@ -24,7 +24,11 @@ from nextgpt.evaluation.metrics import concepts_named
 from nextgpt.evaluation.results import wilson_interval
 from nextgpt.messages import Conversation
 
-FOLDER = Path(__file__).parents[1] / "configs" / "bridges" / "micro"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "configs" / "bridges" / "micro"
+EXCHANGE = ["--model.init_args.start_from", str(ROOT / "checkpoints" / "micro")]
+EXCHANGE += ["--model.init_args.new_bridge", "true"]
+"""The shipped model, but for its bridge."""
 SYSTEMS = ("nextgpt", "llava", "llava15", "llava_next", "blip2", "instructblip", "flamingo")
 
 
@@ -39,6 +43,7 @@ def trained(name: str, steps: int) -> tuple[Path, float]:
             continue
         words = ["fit", "-c", str(file), "--stage", stage, "--trainer.max_steps", str(steps)]
         words += ["--trainer.val_check_interval", str(steps)]
+        words += EXCHANGE if stage == "encode_align" else []
         subprocess.run([sys.executable, "-m", "nextgpt.cli", *words], check=True)
     return output, time.perf_counter() - started
 

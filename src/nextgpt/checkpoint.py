@@ -38,6 +38,8 @@ PROJECTIONS, SIGNAL_ROWS, PROVENANCE = (
     "signal_rows.safetensors",
     "provenance.json",
 )
+ANSWERING = "output_projections."
+"""Prefix of what is not of the bridge among the projections."""
 RETRAINED = "{}.safetensors"
 """Whole weights of a published part, ``language_model`` or ``encoder``, that were trained."""
 BASE_FACTS = ("hidden_size", "vocabulary_size")
@@ -187,7 +189,9 @@ def write(
     (folder / CONFIG).write_text(yaml.safe_dump({"chain": config}, sort_keys=False))
 
 
-def load_trained(model: NextGPTModel, directory: Path, grow: bool = False) -> None:
+def load_trained(
+    model: NextGPTModel, directory: Path, grow: bool = False, new_bridge: bool = False
+) -> None:
     """Read the trained parts of a checkpoint into a chain of the same shape.
 
     Args:
@@ -195,6 +199,8 @@ def load_trained(model: NextGPTModel, directory: Path, grow: bool = False) -> No
         directory: The checkpoint.
         grow: Let the chain have decoders that the checkpoint has not: their projections and signal
             rows stay as they are, all else is read as exactly as ever.
+        new_bridge: Leave connector, assembler and fusion as they are, whatever those of the
+            checkpoint.
 
     Raises:
         ValueError: naming the file and every key that is missing, unexpected or misshapen, or the
@@ -205,6 +211,10 @@ def load_trained(model: NextGPTModel, directory: Path, grow: bool = False) -> No
     rows = _read(directory, SIGNAL_ROWS, load_file)
     if grow:
         projections, rows = _grown(model, directory, projections, rows)
+    if new_bridge:
+        answering = {k: v for k, v in projections.items() if k.startswith(ANSWERING)}
+        ours = projection_state(model)
+        projections = {k: v for k, v in ours.items() if not k.startswith(ANSWERING)} | answering
     load_exactly(projection_state(model), projections, directory / PROJECTIONS)
     _load_language_parts(model.language_model, directory, rows)
     for part in RETRAINABLE:
@@ -251,7 +261,7 @@ def _grown(
     signals = model.language_model.signals
     new = [modality for modality in signals.modalities if modality not in earlier]
     logger.info("%s knows no %s; that is learned anew", directory, ", ".join(new) or "less")
-    prefixes = tuple(f"output_projections.{modality}." for modality in new)
+    prefixes = tuple(f"{ANSWERING}{modality}." for modality in new)
     ours = {k: v for k, v in projection_state(model).items() if k.startswith(prefixes)}
     theirs = replace(signals, num_signal_tokens=earlier).names
     places = [signals.names.index(name) for name in theirs]

@@ -14,10 +14,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from one_bridge import SYSTEMS, chain_stages, tiny_bridge, tiny_bridge_config
-from tiny_chain import batch_of, medium
+from safetensors.torch import load_file
+from tiny_chain import batch_of, medium, tiny_chain, tiny_chain_config
 
 from nextgpt import checkpoint
 from nextgpt.batch import ChainBatch
+from nextgpt.checkpoint import ANSWERING, projection_state
 from nextgpt.generation import NextGPT
 from nextgpt.losses import alignment_loss
 from nextgpt.media import Image
@@ -127,6 +129,39 @@ def test_what_was_trained_is_saved_and_read_again(
     again = checkpoint.load(tmp_path / "model")
     batch = batch_of(chain, conversations())
     assert torch.equal(again.eval()(batch).logits, chain.eval()(batch).logits)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: TinyParts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a chain with the bridge of NExT-GPT and an adapter."""
+    chain = tiny_chain(tiny)
+    parts = ["lora", "input_projection", "output_projections", "signal_rows"]
+    chain.set_trainable(parts)
+    with torch.no_grad():
+        for part in parts:
+            for parameter in chain.trainable_parts()[part].values():
+                parameter.add_(0.1 * torch.randn_like(parameter)).copy_(parameter.half())
+    folder = tmp_path_factory.mktemp("finished") / "model"
+    checkpoint.save(chain, folder, tiny_chain_config(tiny), {})
+    return folder
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_finished_model_can_be_given_another_bridge(
+    name: str, tiny: TinyParts, finished: Path
+) -> None:
+    chain = tiny_bridge(name, tiny)
+    fresh = {key: value.clone() for key, value in chain.state_dict().items()}
+    checkpoint.load_trained(chain, finished, new_bridge=True)
+    answering = {k: v for k, v in projection_state(chain).items() if k.startswith(ANSWERING)}
+    theirs = load_file(finished / "projections.safetensors")
+    assert all(torch.equal(value, theirs[key].to(value.dtype)) for key, value in answering.items())
+    rows = load_file(finished / "signal_rows.safetensors")
+    assert torch.equal(chain.language_model.signal_rows["input"], rows["input"].float())
+    assert chain.language_model.lora_parameters()
+    kept = [key for key in projection_state(chain) if not key.startswith(ANSWERING)]
+    assert kept
+    assert all(torch.equal(chain.state_dict()[key], fresh[key]) for key in kept)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

@@ -35,6 +35,7 @@ class StagePlan:
     trains: list[str] = field(default_factory=list)
     start_from: Path | None = None
     grow: bool = False
+    new_bridge: bool = False
     output: Path | None = None
     batch_size: int = 1
     length: int | None = None
@@ -200,7 +201,7 @@ class Examination:
                         "that writes it first"
                     )
                     return
-                checkpoint.load_trained(chain, Path(plan.start_from), plan.grow)
+                checkpoint.load_trained(chain, Path(plan.start_from), plan.grow, plan.new_bridge)
         except ValueError as error:
             self.report.trouble(str(error))
 

@@ -33,6 +33,7 @@ def plan_of(name: str, config: Namespace, data: Any, length: int | None = None) 
         options.trains,
         options.start_from,
         options.grow,
+        options.new_bridge,
         options.output,
         data.batch_size,
         length,

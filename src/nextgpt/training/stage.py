@@ -45,6 +45,7 @@ class Stage(lightning.LightningModule):
         trains: list[str],
         start_from: Path | None = None,
         grow: bool = False,
+        new_bridge: bool = False,
         output: Path | None = None,
         learning_rate: float = 5e-4,
         learning_rates: dict[str, float] | None = None,
@@ -62,6 +63,8 @@ class Stage(lightning.LightningModule):
             trains: Parts that train, of those that the chain names.
             start_from: Checkpoint directory of the stage before.
             grow: Let ``start_from`` lack decoders that the chain has; they are learned anew.
+            new_bridge: Learn connector, assembler and fusion anew, whatever those of
+                ``start_from``.
             output: Directory that the trained parts are written to at the end.
             learning_rate: Peak learning rate, after 3% warm-up; falls to zero as a cosine.
             learning_rates: Peak learning rate of parts that have one of their own.
@@ -101,7 +104,7 @@ class Stage(lightning.LightningModule):
         self._run_states: dict[bytes, RunStates] = {}
         self.strict_loading = False  # NOTE: frozen weights are not in checkpoints, see below.
         if start_from is not None:
-            checkpoint.load_trained(chain, start_from, grow)
+            checkpoint.load_trained(chain, start_from, grow, new_bridge)
         chain.set_trainable(trains)
         if activation_checkpointing:
             chain.language_model.checkpoint_activations()
