@@ -7,6 +7,7 @@ is drawn and nothing else. What has ended is not trained again.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -44,6 +45,11 @@ def trained(name: str, steps: int) -> tuple[Path, float]:
         words = ["fit", "-c", str(file), "--stage", stage, "--trainer.max_steps", str(steps)]
         words += ["--trainer.val_check_interval", str(steps)]
         words += EXCHANGE if stage == "encode_align" else []
+        # More pictures than are seen need not be encoded.
+        source = "nextgpt.data.conversations.MediumToCaption"
+        arguments = {"modalities": ["image"], "num_items": steps * 16}
+        train = [{"class_path": source, "init_args": arguments}]
+        words += ["--data.init_args.train", json.dumps(train)]
         subprocess.run([sys.executable, "-m", "nextgpt.cli", *words], check=True)
     return output, time.perf_counter() - started
 

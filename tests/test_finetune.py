@@ -27,6 +27,8 @@ SEEN = ("red", "blue", "white", "yellow", "pink", "orange")
 UNSEEN = "purple"
 DECODER_STEPS, CHAIN_STEPS = 160, 50
 
+pytestmark = pytest.mark.training
+
 Pen = PIL.ImageDraw.ImageDraw
 
 
@@ -104,7 +106,17 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NextGPT]:
     build_world(world, num_train=400, num_sounds=0, num_clips=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        add = ["world", "add", "pictures", "--out", "runs/own/world", "--world", str(world)]
+        Path("checkpoints").symlink_to(RECIPES.parents[1] / "checkpoints")
+        add = [
+            "world",
+            "add",
+            "--folder",
+            "pictures",
+            "--out",
+            "runs/own/world",
+            "--world",
+            str(world),
+        ]
         assert main(add) == 0
         steps = ["--trainer.max_steps", str(DECODER_STEPS), "--trainer.val_check_interval", "null"]
         assert main(["fit", "-c", str(RECIPES / "image.yaml"), *steps]) == 0
