@@ -125,7 +125,8 @@ def test_queries_and_text_that_do_not_see_each_other_are_as_if_alone(bert: str) 
     ids, mask = qformer.tokenize(["the dog is on the right", "a cat"])
     queries, words = qformer(features(2), ids, mask, "separate")
     alone, _ = qformer(features(2))
-    assert torch.equal(queries, alone)
+    # Bit for bit on some processors; others compute attention with and without a mask apart.
+    torch.testing.assert_close(queries, alone, atol=1e-5, rtol=0)
     text = qformer.model(
         query_embeds=qformer.embeddings(ids), query_length=0, attention_mask=mask
     ).last_hidden_state

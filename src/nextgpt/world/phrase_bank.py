@@ -96,11 +96,16 @@ class PhraseBank:
     def granting(self, captions: Iterable[str]) -> Self:
         """Copy this bank without the things outside the world that captions name."""
         named = set().union(*map(_telling_words, captions))
-        kept = {
-            name: tuple(thing for thing in getattr(self, name) if not named & _telling_words(thing))
-            for name in ("outside", "outside_sounds", "outside_clips")
-        }
-        return replace(self, **kept)
+
+        def left(things: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(thing for thing in things if not named & _telling_words(thing))
+
+        return replace(
+            self,
+            outside=left(self.outside),
+            outside_sounds=left(self.outside_sounds),
+            outside_clips=left(self.outside_clips),
+        )
 
     def template(self, section: str, slots: Collection[str], rng: random.Random) -> str:
         """Draw a phrase of a section whose slots are all among those at hand."""
