@@ -97,11 +97,13 @@ def test_what_is_taught_beside_the_world_is_not_refused(manifest: Path, tmp_path
     captions = [thing for thing in things if "zebra" not in thing]
     item = picture_items()[0]
     write_manifest(taught, [replace(item, caption=each) for each in captions])
-    zebras = []
+    # These two share no word with the others, so they are left. A third of all wishes is for a
+    # picture of such a thing: 34 of 100, give or take 5.
+    left = ("zebra", "yo-yo")
+    named = []
     for names in (None, taught):
         source = WorldDialogues(manifest, kind_weights={"outside": 1}, taught=names)
         answers = [source.conversation(index).messages[-1].text for index in range(100)]
-        zebras.append(sum("zebra" in answer for answer in answers))
-    # Nothing else is left that a picture is refused of.
-    assert zebras[0] < 3
-    assert zebras[1] > 10
+        named.append(sum(any(thing in answer for thing in left) for answer in answers))
+    assert named[0] < 5
+    assert named[1] > 20
