@@ -30,6 +30,7 @@ FOLDER = ROOT / "configs" / "bridges" / "micro"
 EXCHANGE = ["--model.init_args.start_from", str(ROOT / "checkpoints" / "micro")]
 EXCHANGE += ["--model.init_args.new_bridge", "true"]
 """The shipped model, but for its bridge."""
+BATCH_SIZE = 16
 SYSTEMS = ("nextgpt", "llava", "llava15", "llava_next", "blip2", "instructblip", "flamingo")
 
 
@@ -47,9 +48,11 @@ def trained(name: str, steps: int) -> tuple[Path, float]:
         words += EXCHANGE if stage == "encode_align" else []
         # More pictures than are seen need not be encoded.
         source = "nextgpt.data.conversations.MediumToCaption"
-        arguments = {"modalities": ["image"], "num_items": steps * 16}
+        arguments = {"modalities": ["image"], "num_items": steps * BATCH_SIZE}
         train = [{"class_path": source, "init_args": arguments}]
         words += ["--data.init_args.train", json.dumps(train)]
+        words += ["--data.init_args.batch_size", str(BATCH_SIZE)]
+        words += ["--trainer.accumulate_grad_batches", "1"]
         subprocess.run([sys.executable, "-m", "nextgpt.cli", *words], check=True)
     return output, time.perf_counter() - started
 

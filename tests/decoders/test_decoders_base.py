@@ -18,6 +18,7 @@ from decoding import decode_one, edit_json, seeded, values
 from safetensors.torch import load_file, save_file
 
 from nextgpt.decoders import AudioDecoder, Decoder, ImageDecoder, VideoDecoder
+from nextgpt.decoders.loading import Solver
 
 CAPTIONS = ["a dog on a blue background", "the sound of a violin", ""]
 # Measured worst case of batch against one by one, 60 media of each kind at 2 and 8 steps on CPU:
@@ -92,10 +93,15 @@ def test_loading_and_decoding_are_silent_also_for_a_caption_too_long(
     assert (records, list(recwarn), *capfd.readouterr()) == ([], [], "", "")
 
 
+@pytest.mark.parametrize("solver", ["pipeline", "multistep"])
 def test_decode_of_a_caption_equals_diffusers_on_the_prompt(
-    directory: Path, decoder: Decoder
+    directory: Path, decoder: Decoder, solver: Solver
 ) -> None:
     pipeline = reference_pipeline(directory)
+    if solver == "multistep":
+        scheduler = diffusers.DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+        pipeline.scheduler = scheduler
+    decoder = type(decoder)(str(directory), solver=solver)
     size: dict[str, Any] = {"image": {}, "video": {"num_frames": 8}}.get(
         decoder.modality, {"audio_length_in_s": 2.56}
     )
@@ -115,6 +121,18 @@ def test_decode_of_a_caption_equals_diffusers_on_the_prompt(
     tolerance = 1e-5 if decoder.modality == "audio" else 0.501 / 255
     for medium, reference in zip(media, expected, strict=True):
         np.testing.assert_allclose(values(medium).squeeze(), reference, rtol=0, atol=tolerance)
+
+
+def test_the_multistep_solver_comes_nearer_to_the_end_in_as_many_steps(
+    directory: Path, decoder: Decoder
+) -> None:
+    multistep = type(decoder)(str(directory), solver="multistep")
+    end = decode_one(decoder, "a dog", seed=7, num_inference_steps=100)
+    missed = {
+        solver: np.abs(decode_one(of, "a dog", seed=7, num_inference_steps=6) - end).mean()
+        for solver, of in {"pipeline": decoder, "multistep": multistep}.items()
+    }
+    assert missed["multistep"] < missed["pipeline"] / 1.5, missed
 
 
 def test_a_batch_equals_one_by_one(decoder: Decoder) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import pytest
 import torch
 from decoding import decode_one, edit_json, seeded
+from torch import Tensor
 
 from nextgpt.decoders import Decoder
+from nextgpt.decoders.loading import Solver
 from nextgpt.media import Image, Video
 
 
@@ -52,21 +53,24 @@ def test_the_last_preview_is_the_medium_as_a_picture_and_earlier_ones_are_not(
         assert seen[-1].ndim == 2 and np.ptp(seen[-1]) == 255, "a grey spectrogram"
 
 
+@pytest.mark.parametrize("solver", ["pipeline", "multistep"])
 def test_previews_show_what_the_noise_was_taken_to_hide(
-    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+    directory: Path, decoder: Decoder, solver: Solver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimates, seen = [], []
-    step_of = diffusers.DDIMScheduler.step
+    decoder = type(decoder)(str(directory), num_inference_steps=4, solver=solver)
+    scheduler = type(decoder._loaded_pipeline().scheduler)
+    step_of = scheduler.step
 
-    def noted(*arguments: Any, **options: Any) -> Any:
-        result = step_of(*arguments, **(options | {"return_dict": True}))
-        estimates.append(result.pred_original_sample)
-        return result if options.get("return_dict", True) else (result.prev_sample,)
+    def noted(self: Any, predicted: Tensor, timestep: Any, noisy: Tensor, **options: Any) -> Any:
+        # v-prediction (arXiv:2202.00512): v = a e - s x, and the noisy latents are a x + s e.
+        kept = self.alphas_cumprod[timestep]
+        estimates.append(kept.sqrt() * noisy - (1 - kept).sqrt() * predicted)
+        return step_of(self, predicted, timestep, noisy, **options)
 
-    monkeypatch.setattr(diffusers.DDIMScheduler, "step", noted)
-    caption = decoder.encode_text(["a dog"])
+    monkeypatch.setattr(scheduler, "step", noted)
     decoder.decode(
-        caption, seeded(3), num_inference_steps=4, on_step=lambda *step: seen.append(step[2])
+        decoder.encode_text(["a dog"]), seeded(3), on_step=lambda *step: seen.append(step[2])
     )
     assert len(seen) == len(estimates) == 4
     for found, estimate in zip(seen[1:], estimates[1:], strict=True):

@@ -39,7 +39,7 @@ def rendered(
     Returns:
         The items with the paths of what was made, which are absolute.
     """
-    settings = (decoder.fingerprint(), decoder.num_inference_steps, decoder.guidance_scale, seed)
+    settings = (decoder.fingerprint(), *decoder.sampling(), seed)
     recipe = "\n".join([*map(str, settings), *(item.caption for item in items)])
     folder = cache_dir() / "own_media" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     suffix = MODALITIES[decoder.modality].file_suffix

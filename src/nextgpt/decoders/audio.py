@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nextgpt.decoders.base import Decoder
 from nextgpt.decoders.latents import latent_scale
+from nextgpt.decoders.loading import Solver
 from nextgpt.decoders.steps import OnStep, StepCounter
 from nextgpt.media import Audio, Medium
 from nextgpt.media.log_mel import LOG_MELS
@@ -29,6 +30,7 @@ class AudioDecoder(Decoder):
         guidance_scale: As in `Decoder`.
         dtype: As in `Decoder`.
         expected_shape: As in `Decoder`.
+        solver: As in `Decoder`.
         duration_s: Seconds of sound.
     """
 
@@ -42,9 +44,10 @@ class AudioDecoder(Decoder):
         guidance_scale: float = 4.0,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         expected_shape: tuple[int, int] | None = None,
+        solver: Solver = "pipeline",
         duration_s: float = 2.56,
     ) -> None:
-        super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape)
+        super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape, solver)
         self.duration_s = duration_s
 
     def latent_shape(self) -> tuple[int, ...]:

@@ -19,6 +19,8 @@ from nextgpt.decoders.quiet import quiet_loading
 from nextgpt.modality import Modality
 from nextgpt.sources import resolve
 
+Solver = Literal["pipeline", "multistep"]
+
 _STRICT_COMPONENTS = ("tokenizer", "text_encoder", "unet", "vae", "vocoder")
 
 
@@ -33,9 +35,12 @@ class PipelineParts:
     pipeline_class: ClassVar[str]
     """Name of the class in diffusers that ``model_index.json`` must ask for."""
 
-    def __init__(self, source: str, dtype: Literal["float32", "float16", "bfloat16"]) -> None:
-        """Name the directory and the type of its weights; nothing is loaded."""
+    def __init__(
+        self, source: str, dtype: Literal["float32", "float16", "bfloat16"], solver: Solver
+    ) -> None:
+        """Name the directory, the type of its weights and its solver; nothing is loaded."""
         self.source = source
+        self.solver = solver
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = torch.device("cpu")
         self._unload()
@@ -133,6 +138,10 @@ class PipelineParts:
             with quiet_loading():
                 pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
                     self.directory, dtype=self.dtype, **components
+                )
+            if self.solver == "multistep":
+                pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
+                    pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2
                 )
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(self.device)

@@ -9,24 +9,29 @@ from torch import Tensor
 
 OnStep = Callable[[int, int, Tensor], None]
 """Called after each denoising step with steps done, steps in all and the latents; the last call has
-the first two equal. Latents of a DDIM scheduler come without their noise. An exception raised in it
-ends the decoding and reaches the caller."""
+the first two equal. Latents of DDIM and of multistep schedulers come without their noise. An
+exception raised in it ends the decoding and reaches the caller."""
 
 
 def denoised(on_step: OnStep, scheduler: Any) -> OnStep:
-    """Hand latents on without their noise, by what a DDIM step does (arXiv:2010.02502, eq. 12).
+    """Hand latents on without their noise.
 
-    Both ends of a deterministic step, ``a x + s e`` with known ``a`` and ``s``, hold the same
+    A multistep scheduler keeps its estimates. What DDIM took for the medium follows from its step
+    (arXiv:2010.02502, eq. 12): both ends, ``a x + s e`` with known ``a`` and ``s``, hold the same
     estimates of the medium ``x`` and the noise ``e``.
     """
-    from diffusers import DDIMScheduler
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     before: Tensor | None = None
 
     def told(step: int, total: int, latents: Tensor) -> None:
         nonlocal before
         clean, start, before = latents, before, latents
-        if start is not None and isinstance(scheduler, DDIMScheduler):
+        if isinstance(scheduler, DPMSolverMultistepScheduler):
+            clean = scheduler.model_outputs[-1]
+            if latents.ndim == 5:  # of a clip, whose frames the pipeline hands over one by one
+                clean = clean.unflatten(0, (len(latents), -1)).transpose(1, 2)
+        elif start is not None and isinstance(scheduler, DDIMScheduler):
             time = int(scheduler.timesteps[step - 1])
             later = time - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
             kept = scheduler.alphas_cumprod

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nextgpt.decoders.base import Decoder
 from nextgpt.decoders.latents import latent_scale, pixel_values
+from nextgpt.decoders.loading import Solver
 from nextgpt.decoders.steps import OnStep, StepCounter
 from nextgpt.media import Medium, Video
 from nextgpt.modality import Modality
@@ -29,6 +30,7 @@ class VideoDecoder(Decoder):
         guidance_scale: As in `Decoder`.
         dtype: As in `Decoder`.
         expected_shape: As in `Decoder`.
+        solver: As in `Decoder`.
         num_frames: Frames of a clip.
         frames_per_second: Rate the clip is played at; must be that of the training clips.
         height: Pixels; None for the size in the U-Net's configuration.
@@ -45,12 +47,13 @@ class VideoDecoder(Decoder):
         guidance_scale: float = 4.0,
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         expected_shape: tuple[int, int] | None = None,
+        solver: Solver = "pipeline",
         num_frames: int = 8,
         frames_per_second: float = 4.0,
         height: int | None = None,
         width: int | None = None,
     ) -> None:
-        super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape)
+        super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape, solver)
         self.num_frames = num_frames
         self.frames_per_second = frames_per_second
         self.height = height

@@ -38,8 +38,7 @@ def fingerprint(model: NextGPTModel) -> str:
     """Return 16 hexadecimal digits of everything that decides what a model answers."""
     digest = hashlib.sha256(model.encoder.fingerprint().encode())
     for modality, decoder in sorted(model.decoders.items()):
-        settings = (decoder.num_inference_steps, decoder.guidance_scale)
-        digest.update(f"{modality} {decoder.fingerprint()} {settings}".encode())
+        digest.update(f"{modality} {decoder.fingerprint()} {decoder.sampling()}".encode())
     trained = projection_state(model) | {
         name: parameter
         for part in ("signal_rows", "lora")
