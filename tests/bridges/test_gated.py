@@ -57,6 +57,16 @@ def test_either_gate_opens_it(bare: Tensor) -> None:
         assert (logits(llm, module, context()) - bare).abs().max() > 1e-4
 
 
+def test_gates_start_as_far_open_as_told(bare: Tensor) -> None:
+    llm, module = llama(), fusion(opened=False, initial_gate=0.5)
+    module.install(llm)
+    assert (logits(llm, module, context()) - bare).abs().max() > 1e-4
+    for layer in module.layers:
+        nn.init.zeros_(layer.attention_gate)
+        nn.init.zeros_(layer.feed_forward_gate)
+    assert torch.equal(logits(llm, module, context()), bare)
+
+
 def test_without_a_context_the_language_model_is_bare(bare: Tensor) -> None:
     llm, module = llama(), fusion()
     module.install(llm)

@@ -141,3 +141,12 @@ def test_the_number_of_parameters_is_that_of_the_formula() -> None:
     layer = 2 * 2 * size + 4 * size * inner + 2 * size + 8 * size**2
     wanted = 64 * size + 8 * size + depth * layer + 2 * size
     assert sum(parameter.numel() for parameter in module.parameters()) == wanted
+
+
+@torch.no_grad()
+def test_fresh_tokens_hang_on_the_medium_more_than_on_the_latents() -> None:
+    torch.manual_seed(0)
+    module = PerceiverResampler(256, 99, num_latents=8, depth=2)
+    tokens = module(torch.randn(16, 10, 256))
+    between_media = (tokens - tokens.mean(0)).norm(dim=-1).mean()
+    assert between_media > 0.5 * tokens.norm(dim=-1).mean()

@@ -20,8 +20,8 @@ LookBack = Literal["last", "all"]
 class GatedCrossAttention(Fusion):
     """Before every n-th layer: attention to media and a feed-forward layer, each behind a gate.
 
-    The gates are closed at first, which leaves the language model as it was. The parameters may be
-    of another type than the language model, whose states keep theirs.
+    With closed gates the language model is what it was, bit for bit. The parameters may be of
+    another type than the language model, whose states keep theirs.
 
     Source: arXiv:2204.14198 (Flamingo), GATED XATTN-DENSE.
     """
@@ -35,6 +35,7 @@ class GatedCrossAttention(Fusion):
         head_size: int = 64,
         num_heads: int = 8,
         look_back: LookBack = "last",
+        initial_gate: float = 0.0,
     ) -> None:
         """Build the layers.
 
@@ -46,6 +47,8 @@ class GatedCrossAttention(Fusion):
             head_size: Width of a head.
             num_heads: Attention heads.
             look_back: What a token attends to: the ``last`` medium before it, or ``all`` of them.
+            initial_gate: What the gates start from, before their tanh. Closed ones, 0, leave the
+                language model as it was; they open late, as what attention finds is noise at first.
 
         Raises:
             ValueError: it would stand before no layer, or ``look_back`` is unknown.
@@ -63,7 +66,7 @@ class GatedCrossAttention(Fusion):
         self.media_size = media_size
         self.every_n = every_n
         self.layers = nn.ModuleList(
-            GatedLayer(hidden_size, media_size, head_size, num_heads, look_back)
+            GatedLayer(hidden_size, media_size, head_size, num_heads, look_back, initial_gate)
             for _ in range(num_layers // every_n)
         )
         self._hooks: list[RemovableHandle] = []
@@ -104,17 +107,23 @@ class GatedLayer(nn.Module):
     """What stands before one layer of the language model."""
 
     def __init__(
-        self, hidden_size: int, media_size: int, head_size: int, num_heads: int, look_back: LookBack
+        self,
+        hidden_size: int,
+        media_size: int,
+        head_size: int,
+        num_heads: int,
+        look_back: LookBack,
+        initial_gate: float,
     ) -> None:
-        """Build it with closed gates; see ``GatedCrossAttention``."""
+        """Build it; see ``GatedCrossAttention``."""
         super().__init__()
         self.looks_at_all = look_back == "all"
         self.norm = nn.LayerNorm(hidden_size)
         self.attention = CrossAttention(hidden_size, media_size, head_size, num_heads)
         self.feed_forward = feed_forward(hidden_size)
         # NOTE: of one dimension, since fully sharded training takes no parameters without.
-        self.attention_gate = nn.Parameter(torch.zeros(1))
-        self.feed_forward_gate = nn.Parameter(torch.zeros(1))
+        self.attention_gate = nn.Parameter(torch.full((1,), float(initial_gate)))
+        self.feed_forward_gate = nn.Parameter(torch.full((1,), float(initial_gate)))
 
     def forward(self, states: Tensor, context: MediaContext) -> Tensor:
         """Let (B, T, D) states look at the media of the same rows."""

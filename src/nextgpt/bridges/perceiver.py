@@ -55,7 +55,8 @@ class PerceiverResampler(Connector):
             if size is not None and size < 1:
                 raise ValueError(f"{name} is {size}: give 1 or more")
         self.output_size = input_size
-        self.latents = nn.Parameter(torch.randn(num_latents, input_size))
+        # NOTE: small, or the norm at the end makes tokens of next to nothing but latents.
+        self.latents = nn.Parameter(0.02 * torch.randn(num_latents, input_size))
         if max_frames is None:
             self.register_buffer("frame_times", torch.zeros(0, input_size), persistent=False)
         else:
