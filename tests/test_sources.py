@@ -233,9 +233,12 @@ def test_one_copy_of_the_weights_is_fetched(files: list[str], weights: set[str])
 
 def test_a_model_without_its_weights_is_named(tmp_path: Path) -> None:
     (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "config.json").write_text("{}")
+    (tmp_path / "unet" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     assert lacks_weights(tmp_path) == str(tmp_path / "unet")
     (tmp_path / "unet" / "model-1.safetensors").touch()
+    assert lacks_weights(tmp_path) is None
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
     assert lacks_weights(tmp_path) is None
     index = tmp_path / "unet" / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')

@@ -81,7 +81,7 @@ def present(source: str | Path) -> Path | None:
 
 def lacks_weights(folder: Path) -> str | None:
     """Name a model in a directory that has no weights beside its configuration, if there is one."""
-    homes = {path.parent for path in folder.rglob("config.json")}
+    homes = {path.parent for path in folder.rglob("config.json") if _is_of_a_model(path)}
     if not homes and not any(path.suffix in _WEIGHTS for path in folder.rglob("*")):
         return str(folder)
     for home in sorted(homes):
@@ -92,6 +92,13 @@ def lacks_weights(folder: Path) -> str | None:
             if not all((home / shard).exists() for shard in shards):
                 return str(index)
     return None
+
+
+def _is_of_a_model(config: Path) -> bool:
+    """Whether a configuration says what model it builds; that of a pooling, say, does not."""
+    return not {"model_type", "architectures", "_class_name"}.isdisjoint(
+        json.loads(config.read_text(encoding="utf-8"))
+    )
 
 
 def resolve(source: str | Path, weights: bool = True) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from conftest import TinyParts
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SYSTEMS = sorted(file.stem for file in (CONFIGS / "bridges" / "micro").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -94,6 +96,17 @@ def test_fit_is_refused_before_any_weights_are_read(
     assert main(["fit", "-c", str(tiny_config), "--stage", "encode_align"]) == 1
     told = capsys.readouterr().err
     assert "(8, 32)" in told and "(8, 768)" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_every_bridge_on_the_micro_model_lacks_nothing_but_data_and_the_stage_before(
+    name: str,
+) -> None:
+    plans = plans_of([CONFIGS / "bridges" / "micro" / f"{name}.yaml"], ["encode_align"])
+    report = Examination(plans, ask_hub=False).check()
+    assert all(seam.fits for seam in report.seams) and len(report.seams) >= 4
+    expected = re.compile(r"manifest.jsonl|runs/bridges/|micro world|world build")
+    assert [problem for problem in report.problems if not expected.search(problem)] == []
 
 
 def test_the_paper_scale_trains_the_parameters_of_the_paper(

@@ -282,11 +282,9 @@ class QFormerConnector(Connector):
         if not self.needs_text:
             return self.output(self.qformer(features)[0])
         assert texts is not None and len(texts) == len(layouts), "each medium comes with a text"
-        num_views = torch.tensor([layout.num_views for layout in layouts], dtype=torch.long)
-        text = [
-            each.repeat_interleave(num_views.to(each.device), dim=0)
-            for each in self.qformer.tokenize(texts)
-        ]
-        queries, words = self.qformer(features, *text)
+        medium = [number for number, layout in enumerate(layouts) for _ in range(layout.num_views)]
+        queries, words = self.qformer(
+            features, *(each[medium] for each in self.qformer.tokenize(texts))
+        )
         # NOTE: nobody looks at the last layer's text, but ranks wait for gradients of all weights.
         return self.output(queries + words.sum() * 0.0)
