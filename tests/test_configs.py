@@ -58,3 +58,21 @@ def test_stages_hand_over_to_the_next(name: str) -> None:
     stages = list(read_config(CONFIGS / name)["stages"].values())
     for before, after in zip(stages, stages[1:], strict=False):
         assert after["model"]["init_args"]["start_from"] == before["model"]["init_args"]["output"]
+
+
+@pytest.mark.parametrize(
+    "file", sorted((CONFIGS / "bridges" / "micro").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_no_sound_is_shown_to_a_bridge_on_the_micro_model(file: Path) -> None:
+    # Most do not hear, and all learn from the same data.
+    shown = 0
+    for stage in filter(None, read_config(file)["stages"].values()):
+        data = stage["data"]["init_args"]
+        for source in [*data["train"], *data["validation"]]:
+            if source["class_path"].endswith("CaptionToMedium"):
+                continue
+            arguments = source["init_args"]
+            hears = arguments.get("modalities") or arguments["num_items"]
+            assert "audio" not in hears or hears["audio"] == 0, source
+            shown += 1
+    assert shown > 0
