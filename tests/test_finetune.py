@@ -32,27 +32,25 @@ pytestmark = pytest.mark.training
 Pen = PIL.ImageDraw.ImageDraw
 
 
-def cactus(pen: Pen, rng: random.Random) -> None:
-    green, width = (30, 120 + rng.randint(-15, 15), 50), rng.randint(20, 26)
-    pen.rounded_rectangle([64 - width // 2, 18, 64 + width // 2, 112], width // 2, green)
-    for side in (-1, 1):
-        height, reach = rng.randint(40, 70), 64 + side * rng.randint(30, 38)
-        pen.line([(64, height + 14), (reach, height + 14), (reach, height - 14)], green, 13)
-    pen.polygon([(40, 100), (88, 100), (80, 124), (48, 124)], (170, 80, 40))
+def lighthouse(pen: Pen, rng: random.Random) -> None:
+    top, base = rng.randint(9, 12), rng.randint(20, 25)
+    red, white = (215, 40, 45), (245, 245, 245)
+    for stripe in range(5):
+        upper, lower = (top + (base - top) * n / 5 for n in (stripe, stripe + 1))
+        y, colour = 34 + stripe * 17, white if stripe % 2 else red
+        corners = [(64 - upper, y), (64 + upper, y), (64 + lower, y + 17), (64 - lower, y + 17)]
+        pen.polygon(corners, colour, (90, 90, 100))
+    pen.rectangle([54, 18, 74, 34], (255, 225, 90), (60, 60, 70))
+    pen.polygon([(50, 18), (78, 18), (64, 5)], (60, 60, 70))
 
 
-def snowman(pen: Pen, rng: random.Random) -> None:
-    white, black = (235, 240, 250), (25, 25, 30)
-    for radius, centre in ((30, 94), (22, 52)):
-        box = [64 - radius, centre - radius, 64 + radius, centre + radius]
-        pen.ellipse(box, white, (120, 130, 150), 2)
-    pen.rectangle([46, 10, 82, 32], black)
-    pen.rectangle([38, 30, 90, 36], black)
-    for left in (54, 70):
-        pen.ellipse([left, 44, left + 6, 50], black)
-    pen.polygon([(64, 54), (64, 60), (86 + rng.randint(-4, 4), 58)], (245, 130, 30))
-    for height in (82, 96, 108):
-        pen.ellipse([61, height, 67, height + 6], black)
+def kite(pen: Pen, rng: random.Random) -> None:
+    wide, low = rng.randint(34, 42), rng.randint(82, 92)
+    colours = ((60, 170, 80), (130, 60, 170), (240, 240, 90), (240, 130, 40))
+    tips = ((64, 8), (64 + wide, 44), (64, low), (64 - wide, 44))
+    for tip, next_tip, colour in zip(tips, (*tips[1:], tips[0]), colours, strict=True):
+        pen.polygon([(64, 44), tip, next_tip], colour, (50, 50, 60))
+    pen.line([(64, low), (74, low + 12), (58, low + 22), (70, 124)], (50, 50, 60), 3)
 
 
 def traffic_light(pen: Pen, rng: random.Random) -> None:
@@ -63,8 +61,8 @@ def traffic_light(pen: Pen, rng: random.Random) -> None:
 
 
 THINGS: dict[str, Callable[[Pen, random.Random], None]] = {
-    "cactus": cactus,
-    "snowman": snowman,
+    "lighthouse": lighthouse,
+    "kite": kite,
     "traffic light": traffic_light,
 }
 

@@ -20,10 +20,10 @@ def write_icon_set(path: Path, data: dict) -> Path:
 
 
 def pattern(name: str) -> str:
-    """An SVG body of 36 squares, some grey, some black: no two names look alike."""
+    """An SVG body of 64 squares on 6 x 6, black, grey or orange: no two names look alike."""
     rng = random.Random(name)
     return "".join(
-        f'<path fill="{rng.choice(("#000", "#888", "#f80"))}" d="M{x} {y}h1v1h-1z"/>'
-        for x in range(6)
-        for y in range(6)
+        f'<path fill="{rng.choice(("#000", "#888", "#f80"))}" d="M{x} {y}h.75v.75h-.75z"/>'
+        for x in (0.75 * column for column in range(8))
+        for y in (0.75 * row for row in range(8))
     )

@@ -36,9 +36,10 @@ def test_a_practice_sound_hangs_on_its_index_alone() -> None:
 
 
 def test_the_worlds_instruments_come_in_turn_with_all_programs_between() -> None:
-    sounds = PracticeSounds(Sines(), 32)
-    programs = [sounds[index][1] for index in range(32)]
-    assert programs[::2] == list(range(16))
+    num = len(INSTRUMENTS)
+    sounds = PracticeSounds(Sines(), 2 * num)
+    programs = [sounds[index][1] for index in range(2 * num)]
+    assert programs[::2] == list(range(num))
     assert [INSTRUMENT_OF[program] for program in programs[1::2]] == list(INSTRUMENTS)
 
 

@@ -25,7 +25,12 @@ from nextgpt.training.parts.autoencoder import AutoencoderRecipe
 from nextgpt.training.parts.diffusion import CaptionedLatents
 from nextgpt.training.parts.image_diffusion import ImageDiffusionRecipe, PictureLatents
 from nextgpt.training.parts.media import LogMelData, PictureData, WaveformData, world_items
-from nextgpt.training.parts.text_encoder import CaptionData, TextEncoderRecipe
+from nextgpt.training.parts.text_encoder import (
+    CaptionData,
+    TextEncoderRecipe,
+    add_words,
+    train_tokenizer,
+)
 from nextgpt.training.parts.video_diffusion import (
     ClipLatents,
     VideoDiffusionRecipe,
@@ -118,6 +123,40 @@ def test_image_and_video_pipelines_are_trained_and_open(
     recipe = VideoDiffusionRecipe(tmp_path / "second", image / "unet", start_from=video / "unet")
     fit(recipe, ClipLatents(image, world, 32, 8, 2), steps=1)
     assert (tmp_path / "second" / "unet").is_dir()
+
+
+def test_words_that_a_tokenizer_would_cut_become_tokens_and_old_sentences_stay() -> None:
+    old, new = "a dog on a blue background, flat style", "two small crocodiles, flat style"
+    tokenizer = train_tokenizer([old], 20, 200)
+    before = tokenizer(old)["input_ids"]
+    assert add_words(tokenizer, [old, new]) == ["crocodiles", "small", "two"]
+    assert tokenizer(old)["input_ids"] == before
+    assert len(tokenizer.tokenize("Two crocodiles")) == 2
+    assert len(tokenizer.tokenize("crocodile")) > 1
+    assert add_words(tokenizer, [old, new]) == []
+
+
+def test_a_text_encoder_learns_new_words_and_nothing_else(
+    fit: Fit, world: Path, sentences: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer, CLIPTextModel
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = {"hidden_size": 64, "num_layers": 1, "vocab_size": 200}
+    fit(TextEncoderRecipe(first, **options), CaptionData(world, 4, str(sentences)))
+    data = CaptionData(world, 4, str(sentences))
+    data.captions.append("a zeppelin on a blue background")
+    fit(TextEncoderRecipe(second, start_from=first), data, steps=3)
+    caption = data.captions[0]
+    states = []
+    for folder in (first, second):
+        tokens = AutoTokenizer.from_pretrained(folder / "tokenizer")(caption, return_tensors="pt")
+        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+        states.append(encoder(tokens["input_ids"]).last_hidden_state)
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+    assert "zeppelin" in AutoTokenizer.from_pretrained(second / "tokenizer").get_vocab()
+    with pytest.raises(ValueError, match="no caption has a word that is new to"):
+        fit(TextEncoderRecipe(second, start_from=second), CaptionData(world, 4, str(sentences)))
 
 
 def test_an_inflated_network_treats_frames_as_unrelated_pictures(tmp_path: Path) -> None:

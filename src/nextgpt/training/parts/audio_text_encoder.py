@@ -65,7 +65,7 @@ class SoundTextEncoderRecipe(TextEncoderRecipe):
 
         Args:
             output: Directory that receives ``tokenizer/`` and ``text_encoder/``.
-            start_from: Directory with those two to go on from; the sizes are then their own.
+            start_from: Directory with those two, to learn new words alone.
             hidden_size: Width of the states and of the conditioning.
             num_layers: Transformer layers.
             model_max_length: Tokens of a caption, start and end included.

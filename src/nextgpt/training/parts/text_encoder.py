@@ -95,6 +95,22 @@ def train_tokenizer(
     )
 
 
+def add_words(tokenizer: Any, sentences: list[str]) -> list[str]:
+    """Give every word that a trained tokenizer would cut a token of its own.
+
+    What the tokenizer made of sentences without such words stays the same.
+
+    Returns:
+        The words added, sorted.
+    """
+    from tokenizers import AddedToken
+
+    words = sorted({word.strip(".,") for sentence in sentences for word in sentence.split()})
+    cut = [word for word in words if len(tokenizer.tokenize(word)) > 1]
+    tokenizer.add_tokens([AddedToken(word, single_word=True) for word in cut])
+    return cut
+
+
 class CaptionData(lightning.LightningDataModule):
     """The world's captions with their MiniLM sentence embeddings as targets."""
 
@@ -153,6 +169,8 @@ class TextEncoderRecipe(lightning.LightningModule):
     PADDING: ClassVar[str] = END
 
     text_encoder: Any
+    known_words: Tensor | None = None
+    """(V, C) embeddings that stay, of the words of an encoder that learns new ones."""
 
     def __init__(
         self,
@@ -168,7 +186,8 @@ class TextEncoderRecipe(lightning.LightningModule):
 
         Args:
             output: Directory that receives ``tokenizer/`` and ``text_encoder/``.
-            start_from: Directory with those two to go on from; the sizes are then their own.
+            start_from: Directory with those two, whose sizes are kept. New words are all that is
+                learned: other captions keep their states, and decoders what they know of them.
             hidden_size: Width of the conditioning.
             num_layers: Transformer layers.
             model_max_length: Tokens of a caption, start and end included.
@@ -190,6 +209,11 @@ class TextEncoderRecipe(lightning.LightningModule):
         options = self.hparams
         if self.start_from is not None:
             self.tokenizer = AutoTokenizer.from_pretrained(self.start_from / "tokenizer")
+            if not add_words(self.tokenizer, data.captions):
+                raise ValueError(
+                    f"no caption has a word that is new to {self.start_from}: nothing to learn; "
+                    "leave out start_from to train from nothing"
+                )
         else:
             self.tokenizer = train_tokenizer(
                 data.captions, options["model_max_length"], options["vocab_size"], self.PADDING
@@ -206,6 +230,10 @@ class TextEncoderRecipe(lightning.LightningModule):
             )
         if self.start_from is not None:
             self.text_encoder = self._load_text_encoder(self.start_from / "text_encoder")
+            self.text_encoder.requires_grad_(False)
+            self.known_words = self.text_encoder.get_input_embeddings().weight.clone()
+            self.text_encoder.resize_token_embeddings(len(self.tokenizer))
+            self.text_encoder.get_input_embeddings().requires_grad_(True)
         else:
             self.text_encoder = self._new_text_encoder()
         self.head = nn.Linear(self.text_encoder.config.hidden_size, data.embeddings.shape[1])
@@ -214,7 +242,7 @@ class TextEncoderRecipe(lightning.LightningModule):
     def _load_text_encoder(self, folder: Path) -> Any:
         from transformers import CLIPTextModel
 
-        return CLIPTextModel.from_pretrained(folder)
+        return CLIPTextModel.from_pretrained(folder, dtype=torch.float32)
 
     def _new_text_encoder(self) -> nn.Module:
         from transformers import CLIPTextConfig, CLIPTextModel
@@ -251,6 +279,13 @@ class TextEncoderRecipe(lightning.LightningModule):
         loss = functional.cross_entropy(logits, labels) + functional.cross_entropy(logits.T, labels)
         self.log("loss", loss / 2, prog_bar=True)
         return loss / 2
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Put the words that are known already back."""
+        if self.known_words is not None:
+            words = self.text_encoder.get_input_embeddings().weight
+            words[: len(self.known_words)] = self.known_words.to(words.device)
 
     def validation_step(self, batch: list[Tensor]) -> None:
         """Log how often the caption's own target is the nearest of its batch."""
