@@ -14,22 +14,21 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from nextgpt import NextGPT
 from nextgpt.data.conversations import world_manifest
 from nextgpt.data.manifest import Item, read_manifest
+from nextgpt.evaluation.answers import Answers, Writer
 from nextgpt.evaluation.judge import Judge
 from nextgpt.evaluation.results import wilson_interval
-from nextgpt.media import Image
-from nextgpt.messages import Conversation
+from nextgpt.evaluation.rows.pictures import from_captions
+from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 
 ROOT = Path(__file__).parents[1]
@@ -108,26 +107,15 @@ class Way:
         return time.perf_counter() - started
 
 
-def pictures(model: NextGPT, captions: list[str]) -> Iterator[Image]:
-    """Draw captions from signal tokens."""
-    for number, caption in enumerate(captions):
-        reply = model.chat(Conversation().user(caption), modalities=["image"], seed=number)
-        yield reply.images[0]
+def from_signals(model: NextGPT) -> Writer[Conversation]:
+    """Ask the language model for a picture of each caption."""
+    # Training has put the signal tokens right behind the caption; they come at the latest here.
+    return partial(model.write, modalities=["image"], max_new_tokens=8)
 
 
-def pictures_of_text(model: NextGPT, captions: list[str]) -> Iterator[Image]:
-    """Draw captions as the decoder's own text encoder reads them."""
-    decoder = model.model.decoders[Modality.IMAGE]
-    for number, caption in enumerate(captions):
-        noise = [torch.Generator().manual_seed(number)]
-        [picture] = decoder.decode(decoder.encode_text([caption]), noise)
-        assert isinstance(picture, Image)
-        yield picture
-
-
-def right(judge: Judge, drawn: Iterator[Image], items: list[Item]) -> int:
+def right(judge: Judge, answers: dict[str, Message], items: list[Item]) -> int:
     """How many pictures show what was asked for."""
-    seen = judge.concepts_in([picture.pil for picture in tqdm(drawn, total=len(items))])
+    seen = judge.concepts_in([reply.images[0].pil for reply in answers.values()])
     return sum(name == item.concept for name, item in zip(seen, items, strict=True))
 
 
@@ -143,12 +131,13 @@ def main() -> None:
         if item.split == "held_out_pair" and item.modality == Modality.IMAGE
     ]
     items = items[:: max(1, len(items) // options.pictures)][: options.pictures]
-    captions = [item.caption for item in items]
+    captions = {item.id: item.caption for item in items}
+    asked = {id_: Conversation().user(caption) for id_, caption in captions.items()}
     judge = Judge.load()
     table = Table("learns from", "signal tokens", "steps", "pictures right", "95% interval")
 
-    def add(name: str, tokens: str, steps: str, drawn: Iterator[Image]) -> int:
-        number = right(judge, drawn, items)
+    def add(name: str, tokens: str, steps: str, answers: dict[str, Message]) -> int:
+        number = right(judge, answers, items)
         low, high = wilson_interval(number, len(items))
         share = f"{number / len(items):.1%}"
         table.add_row(name, tokens, steps, share, f"{low:.0%} to {high:.0%}")
@@ -158,14 +147,19 @@ def main() -> None:
     def measured(way: Way) -> int:
         steps = way.train(options.minutes)
         model = NextGPT.from_pretrained(way.folder / "model")
-        return add(way.name, str(way.tokens), str(steps), pictures(model, captions))
+        answers = Answers(model, way.folder / "answers")
+        drawn = answers.get("signals", asked, from_signals(model))
+        return add(way.name, str(way.tokens), str(steps), drawn)
 
     ways = [Way("align", 1, 0), Way("denoise", 0, 1), Way("both", 1, 1)]
     best = max(ways, key=measured)
     for tokens in (1, 8):
         measured(Way(best.name, best.alignment, best.denoising, tokens))
     model = NextGPT.from_pretrained(best.folder / "model")
-    add("the caption as text", "", "", pictures_of_text(model, captions))
+    drawn = Answers(model, best.folder / "answers").get(
+        "text", captions, partial(from_captions, model.model.decoders[Modality.IMAGE])
+    )
+    add("the caption as text", "", "", drawn)
 
 
 if __name__ == "__main__":

@@ -150,11 +150,11 @@ def signals_against_text(evaluation: Evaluation) -> Row:
         for id_, turns in zip(wishes, dialogues, strict=True)
     }
     captions = {id_: picture.caption for id_, picture in wishes.items()}
-    from_captions = partial(_from_captions, evaluation.assistant.model.decoders[Modality.IMAGE])
+    writer = partial(from_captions, evaluation.assistant.model.decoders[Modality.IMAGE])
     answers = evaluation.answers
     compared = {
         "signal tokens": answers.get("signals", conversations, evaluation.writer),
-        "caption as text": answers.get("captions_as_text", captions, from_captions),
+        "caption as text": answers.get("captions_as_text", captions, writer),
     }
     samples: dict[str, list[Sample]] = {
         means: [_compared(evaluation, wishes[id_], reply, means) for id_, reply in replies.items()]
@@ -179,7 +179,7 @@ def _compared(evaluation: Evaluation, wish: Picture, reply: Message, means: str)
     return judged_picture(evaluation, Case(ExpectedMedium.of(wish), medium, asked, reply))
 
 
-def _from_captions(decoder: Decoder, captions: list[str]) -> list[tuple[int, Written]]:
+def from_captions(decoder: Decoder, captions: list[str]) -> list[tuple[int, Written]]:
     """Request pictures by the captions themselves, as the decoder's own text encoder reads them."""
     conditioning = decoder.encode_text(captions)
     return [(i, MediumRequest(Modality.IMAGE, each[None])) for i, each in enumerate(conditioning)]
