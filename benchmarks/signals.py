@@ -24,7 +24,7 @@ from rich.table import Table
 from nextgpt import NextGPT
 from nextgpt.data.conversations import world_manifest
 from nextgpt.data.manifest import Item, read_manifest
-from nextgpt.evaluation.answers import Answers, Writer
+from nextgpt.evaluation.answers import Answers
 from nextgpt.evaluation.judge import Judge
 from nextgpt.evaluation.results import wilson_interval
 from nextgpt.evaluation.rows.pictures import from_captions
@@ -107,12 +107,6 @@ class Way:
         return time.perf_counter() - started
 
 
-def from_signals(model: NextGPT) -> Writer[Conversation]:
-    """Ask the language model for a picture of each caption."""
-    # Training has put the signal tokens right behind the caption; they come at the latest here.
-    return partial(model.write, modalities=["image"], max_new_tokens=8)
-
-
 def right(judge: Judge, answers: dict[str, Message], items: list[Item]) -> int:
     """How many pictures show what was asked for."""
     seen = judge.concepts_in([reply.images[0].pil for reply in answers.values()])
@@ -148,7 +142,9 @@ def main() -> None:
         steps = way.train(options.minutes)
         model = NextGPT.from_pretrained(way.folder / "model")
         answers = Answers(model, way.folder / "answers")
-        drawn = answers.get("signals", asked, from_signals(model))
+        # Training has put the signal tokens right behind the caption; they come here at the latest.
+        writer = partial(model.write, modalities=["image"], max_new_tokens=8)
+        drawn = answers.get("signals", asked, writer)
         return add(way.name, str(way.tokens), str(steps), drawn)
 
     ways = [Way("align", 1, 0), Way("denoise", 0, 1), Way("both", 1, 1)]
