@@ -16,6 +16,7 @@ from nextgpt.losses import (
     chunked_cross_entropy,
     denoising_loss,
     denoising_target,
+    divergence,
     min_snr_weights,
     noisy_latents,
 )
@@ -53,6 +54,17 @@ def test_cross_entropy_without_targets_is_zero_and_can_be_differentiated() -> No
     assert float(loss.detach()) == 0
     assert weight.grad is not None
     assert not weight.grad.any()
+
+
+def test_divergence_is_none_from_itself_and_counts_what_the_frozen_model_does_not_know() -> None:
+    frozen = torch.tensor([[0.0, math.log(3)], [1.0, 1.0]])
+    assert float(divergence(frozen, frozen)) == pytest.approx(0, abs=1e-6)
+    # A third entry that takes half of all probability leaves half to every word.
+    widened = torch.cat([frozen, frozen.logsumexp(1, keepdim=True)], dim=1)
+    assert float(divergence(widened, frozen)) == pytest.approx(math.log(2))
+    uniform = torch.zeros(1, 2)
+    expected = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
+    assert float(divergence(uniform, frozen[:1])) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("num_targets", [8, 9, 10, 1, 0])

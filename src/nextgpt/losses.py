@@ -51,6 +51,23 @@ def chunked_cross_entropy(
     return torch.stack(losses).sum() / len(targets)
 
 
+def divergence(logits: Tensor, frozen: Tensor) -> Tensor:
+    """Mean Kullback-Leibler divergence of next-token distributions from those of a frozen model.
+
+    Args:
+        logits: (T, V + S); what the frozen model does not know costs as much as it is likely.
+        frozen: (T, V).
+
+    Returns:
+        Scalar, in nats a token.
+
+    Source: arXiv:1503.02531 (distillation), of a model into itself with an adapter.
+    """
+    learned = functional.log_softmax(logits.float(), dim=-1)[:, : frozen.shape[1]]
+    wanted = functional.log_softmax(frozen.float(), dim=-1)
+    return functional.kl_div(learned, wanted, reduction="batchmean", log_target=True)
+
+
 def alignment_loss(conditioning: Tensor, target: Tensor, kind: str = "relative_mse") -> Tensor:
     """Distance of projected conditioning from the decoder's own text conditioning.
 

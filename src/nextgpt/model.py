@@ -191,6 +191,20 @@ class NextGPTModel(InputSide):
         conditioning = self.project_runs(self._at_runs(batch, states, inputs_embeds))
         return ChainOutput(cross_entropy, labels, learned, conditioning, score)
 
+    def drift(self, batch: ChainBatch) -> tuple[Tensor, Tensor]:
+        """Score what follows every token of a batch of text, with the adapter and without it.
+
+        Returns:
+            (n, V + S) and (n, V) float32 logits of n tokens, the latter without gradient.
+        """
+        model = self.language_model
+        states, embeds = self._read(batch)
+        is_followed = batch.attention_mask[:, 1:] == 1
+        with torch.no_grad(), model.without_lora():
+            frozen = model(embeds.detach(), batch.attention_mask)[:, :-1][is_followed]
+            words = model.logits(frozen)[:, : model.vocabulary_size]
+        return model.logits(states[:, :-1][is_followed]), words
+
     def read_runs(self, batch: ChainBatch) -> RunStates:
         """Run the language model alone and return what ``project_runs`` takes."""
         return self._at_runs(batch, *self._read(batch))

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from nextgpt import checkpoint
 from nextgpt.batch import ChainBatch
+from nextgpt.collate import collate
 from nextgpt.data.datamodule import ChainData
+from nextgpt.data.own_words import OwnWords
 from nextgpt.generation import NextGPT
-from nextgpt.losses import alignment_loss, alignment_weight
+from nextgpt.losses import alignment_loss, alignment_weight, divergence
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.model import NextGPTModel, RunStates
@@ -54,6 +56,9 @@ class Stage(lightning.LightningModule):
         alignment_weight: float = 1.0,
         denoising_weight: float = 0.0,
         embedding_noise: float = 0.0,
+        keeps: OwnWords | None = None,
+        keep_weight: float = 1.0,
+        keep_batch_size: int = 2,
         activation_checkpointing: bool = False,
     ) -> None:
         """Prepare the stage.
@@ -76,6 +81,10 @@ class Stage(lightning.LightningModule):
                 autoencoders are loaded.
             embedding_noise: Alpha of the noise on the words' embeddings (NEFTune,
                 arXiv:2310.05914): what is asked is learned, less by which words; none when 0.
+            keeps: What the language model says without its adapter; with it, every step is held to
+                the same distribution of the next word there, so that English is kept.
+            keep_weight: Factor of that divergence beside the cross-entropy.
+            keep_batch_size: Pieces of ``keeps`` a step.
             activation_checkpointing: Keep only the input of each layer of the language model for
                 the backward pass, which computes the rest anew: less memory, a third slower.
 
@@ -94,6 +103,9 @@ class Stage(lightning.LightningModule):
         self.alignment_weight = alignment_weight
         self.denoising_weight = denoising_weight
         self.embedding_noise = embedding_noise
+        self.keeps = keeps
+        self.keep_weight = keep_weight
+        self.keep_batch_size = keep_batch_size
         if idle := sorted(set(self.learning_rates) - set(trains)):
             raise ValueError(
                 f"learning_rates names {', '.join(idle)}, which this stage does not train; it "
@@ -135,6 +147,8 @@ class Stage(lightning.LightningModule):
             count = sum(parameter.numel() for parameter in parameters.values())
             state = "trains" if part in self.trains else "frozen"
             logger.info("%-18s %11d parameters  %s", part, count, state)
+        if self.keeps is not None:
+            self.keeps.prepare(self.chain)
         if self.embedding_noise:
             from transformers.integrations.neftune import neftune_post_forward_hook
 
@@ -177,6 +191,15 @@ class Stage(lightning.LightningModule):
                 losses[f"denoising_{modality}"] = loss, num_runs
         return losses
 
+    def _drift(self, keeps: OwnWords) -> Losses:
+        """How far the adapter is from saying nothing of its own where no medium is."""
+        first = self.trainer.global_step * self.keep_batch_size
+        texts = [keeps.conversation(first + number) for number in range(self.keep_batch_size)]
+        plans = [self.chain.prompter.training_plan(text) for text in texts]
+        batch = collate(plans, self.data.features).to(self.device)
+        logits, frozen = self.chain.drift(batch)
+        return {"drift": (divergence(logits, frozen), logits.new_tensor(len(logits)))}
+
     @property
     def _remembers(self) -> bool:
         """Whether the states at signal runs stay the same and are needed again."""
@@ -202,7 +225,11 @@ class Stage(lightning.LightningModule):
         values = torch.stack([loss for loss, _ in losses.values()])
         ours = torch.stack([weight.float() for _, weight in losses.values()])
         weights, sums = summed(torch.stack([ours, ours * values]))
-        by_kind = {"alignment": self.alignment_weight, "denoising": self.denoising_weight}
+        by_kind = {
+            "alignment": self.alignment_weight,
+            "denoising": self.denoising_weight,
+            "drift": self.keep_weight,
+        }
         factors = values.new_tensor([by_kind.get(name.split("_")[0], 1.0) for name in losses])
         divisors = weights.clamp_min(torch.finfo(weights.dtype).tiny)  # None has some of it.
         total = (factors * ours / divisors * values).sum() * self.trainer.world_size
@@ -213,7 +240,7 @@ class Stage(lightning.LightningModule):
         return total, found | {"loss": (factors * means).sum()}
 
     def training_step(self, batch: ChainBatch) -> Tensor:
-        """Sum of cross-entropy, alignment and denoising, by the batch's weight.
+        """Sum of cross-entropy, alignment, denoising and drift, by the batch's weight.
 
         Logged are the means of all ranks, without the weight.
         """
@@ -222,6 +249,8 @@ class Stage(lightning.LightningModule):
             losses = self._projection_losses(conditioning, batch)
         else:
             losses = self._losses(batch)
+        if self.keeps is not None:
+            losses |= self._drift(self.keeps)
         total, found = self._total(losses)
         self.log_dict(found, prog_bar=True, batch_size=len(batch.input_ids))
         return total * batch.weight
