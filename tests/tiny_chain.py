@@ -13,6 +13,7 @@ from torch import Tensor
 from nextgpt import configuration
 from nextgpt.batch import ChainBatch
 from nextgpt.collate import collate
+from nextgpt.data.conversations import ConversationSource
 from nextgpt.media import Audio, Image, Medium, Video
 from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
@@ -110,3 +111,10 @@ def batch_of(
         targets,
         pack=pack,
     )
+
+
+class SameExchange(ConversationSource):
+    """One conversation again and again."""
+
+    def conversation(self, index: int) -> Conversation:
+        return exchange(Modality.IMAGE, seed=0)

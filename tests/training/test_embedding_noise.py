@@ -7,23 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from quiet_trainer import quiet_trainer
-from tiny_chain import exchange, tiny_chain
+from tiny_chain import SameExchange, tiny_chain
 
-from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.datamodule import ChainData
-from nextgpt.messages import Conversation
 from nextgpt.modality import Modality
 from nextgpt.training.stage import Stage
 
 if TYPE_CHECKING:
     from conftest import TinyParts
-
-
-class SameExchange(ConversationSource):
-    """One conversation again and again."""
-
-    def conversation(self, index: int) -> Conversation:
-        return exchange(Modality.IMAGE, seed=0)
 
 
 def test_embeddings_are_noisy_in_training_alone(tiny: TinyParts, tmp_path: Path) -> None:

@@ -9,28 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from quiet_trainer import quiet_trainer
-from tiny_chain import exchange, tiny_chain
+from tiny_chain import SameExchange, tiny_chain
 
 from nextgpt.collate import collate
-from nextgpt.data.conversations import ConversationSource
 from nextgpt.data.datamodule import ChainData
 from nextgpt.data.own_words import OwnWords
 from nextgpt.losses import divergence
-from nextgpt.messages import Conversation
-from nextgpt.modality import Modality
 from nextgpt.training.stage import Stage
 
 if TYPE_CHECKING:
     from conftest import TinyParts
 
 NUM_STEPS = 30
-
-
-class SameExchange(ConversationSource):
-    """One conversation again and again."""
-
-    def conversation(self, index: int) -> Conversation:
-        return exchange(Modality.IMAGE, seed=0)
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +53,11 @@ def test_a_stage_that_keeps_drifts_less_and_learns_all_the_same(
     # Signal tokens, which do not train here, are a part of it that stays.
     assert held["drift"] - before["drift"] < (free["drift"] - before["drift"]) / 2
     assert held["cross_entropy"] < before["cross_entropy"]
+
+
+def test_a_stage_without_an_adapter_cannot_keep(tiny: TinyParts) -> None:
+    with pytest.raises(ValueError, match="keeps holds an adapter .* add lora to trains"):
+        Stage(tiny_chain(tiny), ["output_projections"], keeps=OwnWords())
 
 
 def test_an_adapter_that_says_nothing_drifts_by_the_signal_tokens_alone(tiny: TinyParts) -> None:

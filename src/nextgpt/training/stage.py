@@ -89,7 +89,8 @@ class Stage(lightning.LightningModule):
                 the backward pass, which computes the rest anew: less memory, a third slower.
 
         Raises:
-            ValueError: a part has a learning rate and does not train.
+            ValueError: a part has a learning rate and does not train, or an adapter is to be held
+                that does not.
         """
         super().__init__()
         self.chain = chain
@@ -110,6 +111,11 @@ class Stage(lightning.LightningModule):
             raise ValueError(
                 f"learning_rates names {', '.join(idle)}, which this stage does not train; it "
                 f"trains {', '.join(trains) or 'nothing'}"
+            )
+        if keeps is not None and "lora" not in trains:
+            raise ValueError(
+                "keeps holds an adapter to what is said without it, and none trains; add lora to "
+                "trains, or leave keeps out"
             )
         self.chain_config: dict[str, Any] = {}
         """The configuration that ``chain`` was built from; set by the command line."""
@@ -339,6 +345,7 @@ class Stage(lightning.LightningModule):
             "learning_rates": self.learning_rates,
             "metrics": metrics,
             "data": self.data.provenance(),
+            "keeps": self.keeps and self.keeps.provenance(),
             "earlier": self._earlier(),
         }
         with strategies.in_one_piece(self.chain):
