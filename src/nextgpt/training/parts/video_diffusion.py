@@ -148,6 +148,10 @@ class VideoDiffusionRecipe(DiffusionRecipe):
 
     def save(self, pipeline: Any) -> None:
         """Write the U-Net and the scheduler; link to the image decoder what is shared with it."""
+        for name in SHARED_PARTS:
+            # Those of an earlier training would be written through, to the image decoder.
+            if (self.output / name).is_symlink():
+                (self.output / name).unlink()
         super().save(pipeline)
         for name in SHARED_PARTS:
             link_part(self.output / name, self.data.pipeline / name)
