@@ -148,13 +148,15 @@ class VideoDiffusionRecipe(DiffusionRecipe):
 
     def save(self, pipeline: Any) -> None:
         """Write the U-Net and the scheduler; link to the image decoder what is shared with it."""
-        for name in SHARED_PARTS:
-            # Those of an earlier training would be written through, to the image decoder.
-            if (self.output / name).is_symlink():
-                (self.output / name).unlink()
+        shared = {self.output / name: self.data.pipeline / name for name in SHARED_PARTS}
+        for link in shared:
+            # Through those of an earlier training the image decoder's would be written.
+            if link.is_symlink():
+                link.unlink()
         super().save(pipeline)
-        for name in SHARED_PARTS:
-            link_part(self.output / name, self.data.pipeline / name)
+        for link, target in shared.items():
+            shutil.rmtree(link)
+            link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
 
 
 def is_temporal(name: str) -> bool:
@@ -202,12 +204,3 @@ def inflated(image_unet: Path) -> Any:
             state[name] = torch.zeros_like(value)
     unet.load_state_dict(state)
     return unet
-
-
-def link_part(link: Path, target: Path) -> None:
-    """Put a relative link in the place of a part that is stored elsewhere."""
-    if link.is_symlink():
-        link.unlink()
-    elif link.exists():
-        shutil.rmtree(link)
-    link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
