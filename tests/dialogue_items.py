@@ -9,7 +9,14 @@ from nextgpt.data.manifest import Item
 from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.dialogues import DialogueTurn, Shown
 from nextgpt.world.motions import LOOPS, MOTIONS, OWN_HELD_OUT, MotionScene, describe_motion
-from nextgpt.world.scenes import COLOURS, Scene, describe, is_held_out_pair, sample_scene
+from nextgpt.world.scenes import (
+    COLOURS,
+    Scene,
+    describe,
+    is_held_out_pair,
+    sample_couple,
+    sample_scene,
+)
 from nextgpt.world.sounds import (
     INSTRUMENTS,
     SOUNDS,
@@ -48,11 +55,19 @@ def picture_items() -> list[Item]:
     rng = random.Random(0)
     scenes = [Scene(c, b) for c in CONCEPTS for b in COLOURS]
     scenes += [sample_scene(rng, concept) for concept in CONCEPTS for _ in range(30)]
+    scenes += [
+        sample_couple(rng, concept, held_out) for concept in CONCEPTS for held_out in (False, True)
+    ]
     return [
         picture_item(f"{split}-{number}", scene, split)
         for number, scene in enumerate(scenes)
-        for split in _splits("held_out_pair", is_held_out_pair(scene.concept, scene.background))
+        for split in _splits("held_out_pair", _is_held_out(scene))
     ]
+
+
+def _is_held_out(scene: Scene) -> bool:
+    others = (scene.background, *([scene.second] if scene.second else []))
+    return any(is_held_out_pair(scene.concept, other) for other in others)
 
 
 def sound_items() -> list[Item]:

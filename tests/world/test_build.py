@@ -23,7 +23,7 @@ from nextgpt.world.concepts import STYLES, drawings
 from nextgpt.world.motions import LOOPS, MotionScene, describe_motion
 from nextgpt.world.pictures import render
 from nextgpt.world.plans import Assets, plan_pictures, plan_sounds
-from nextgpt.world.scenes import Scene, describe, held_out_pairs
+from nextgpt.world.scenes import Scene, describe, held_out_pairs, is_held_out_pair
 from nextgpt.world.sounds import INSTRUMENTS, SOUNDS, SoundScene, describe_sound, is_held_out_sound
 from nextgpt.world.sources import MEDIA_SOURCES
 
@@ -55,7 +55,7 @@ def fingerprint(world: Path) -> dict[str, str]:
 
 def scene_of(item: Item) -> Scene:
     """Read the scene back from a manifest line."""
-    names = ("background", "size", "place", "count", "style")
+    names = ("background", "size", "place", "count", "style", "second")
     return Scene(item.concept, **{name: item.attributes[name] for name in names})
 
 
@@ -63,29 +63,31 @@ def test_a_world_is_what_its_manifest_says(world: Path) -> None:
     items = read_manifest(world / "manifest.jsonl")
     num_test = len(drawings("test"))
     assert Counter(item.split for item in items) == {
-        "train": 80 + 10,
+        "train": 80 + 10 + 40,
         "validation": 40,
-        "held_out_pair": 20,
+        "held_out_pair": 20 + 20,
         "held_out_drawing": 6 * num_test,
     }
     assert len({item.id for item in items}) == len(items)
     artists = {drawing.key: drawing for party in ("model", "test") for drawing in drawings(party)}
-    pairs = set(held_out_pairs())
     for item in items:
-        drawing = artists[item.attributes["drawing"]]
+        drawing, *others = (artists[key] for key in item.attributes["drawing"].split(" and "))
         assert (world / item.path).is_file()
         assert item.concept == drawing.concept
         assert item.caption == describe(scene_of(item), drawing.view)
         assert item.attributes["style"] in (None, *STYLES)
         if item.attributes["style"]:
             assert STYLES[item.attributes["style"]] == drawing.artist
-        held_out = (item.concept, item.attributes["background"]) in pairs
+        second = item.attributes["second"]
+        assert [other.concept for other in others] == ([second] if second else [])
+        assert {other.artist for other in others} <= {drawing.artist}
+        held_out = is_held_out_pair(item.concept, second or item.attributes["background"])
         assert held_out == (item.split == "held_out_pair")
         assert (drawing.artist == "fxemoji") == (item.split == "held_out_drawing")
         assert f"@iconify-json/{drawing.artist}@" in item.source
         assert item.licence
     views = Counter(item.attributes["view"] for item in items if item.split == "train")
-    assert views["whole"] == 80
+    assert views["whole"] == 80 + 40
     assert all(
         i.attributes["count"] == 1 for i in items if i.attributes["view"] in ("face", "other")
     )
@@ -148,10 +150,10 @@ def test_the_commands_build_and_count(
     small = functools.partial(build_world, num_validation=40, num_held_out_pair=20)
     monkeypatch.setattr(commands, "build_world", small)
     commands.build(out=copy, archives=pinned_archives, num_train=80, num_sounds=0, num_clips=0)
-    assert "90 image train, 40 image validation, 20 image held_out_pair" in capsys.readouterr().out
+    assert "130 image train, 40 image validation, 40 image held_out_pair" in capsys.readouterr().out
     commands.stats(world=copy)
     printed = capsys.readouterr().out
-    for word in ("concept", "background", "licence", "rainbow", "CC-BY-4.0", "90"):
+    for word in ("concept", "background", "licence", "rainbow", "CC-BY-4.0", "130"):
         assert word in printed
 
 

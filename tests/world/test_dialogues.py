@@ -211,7 +211,7 @@ def test_plain_questions_and_refusals_hold_no_medium(train: DialogueSampler, kin
 def test_what_is_refused_is_not_what_the_world_holds(train: DialogueSampler) -> None:
     answers = " ".join(texts(train(index, "outside"), "assistant")[0] for index in range(3000))
     unseen = set(re.findall(r"draw (?:an? )?(\w+) yet", answers))
-    assert {"piano", "tuba", "telephone"} <= unseen and not unseen & set(CONCEPTS)
+    assert {"oboe", "tuba", "harp"} <= unseen and not unseen & set(CONCEPTS)
     unmoved = set(re.findall(r"clip of (?:an? )?(\w+) yet", answers))
     assert "harp" in unmoved and not unmoved & set(CONCEPTS)
     unheard = set(re.findall(r"what (?:an? )?(\w+) sounds", answers))

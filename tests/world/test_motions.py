@@ -112,7 +112,7 @@ def test_held_out_loops_do_what_others_do_in_training() -> None:
     trained = {loop.phrase for loop in LOOPS[OWN].values()} | set(MOTIONS.values())
     held_out = LOOPS[OWN_HELD_OUT].values()
     assert len(held_out) == 10 and {loop.phrase for loop in held_out} <= trained
-    assert len({loop.code_point for loops in LOOPS.values() for loop in loops.values()}) == 23
+    assert len({loop.code_point for loops in LOOPS.values() for loop in loops.values()}) == 46
 
 
 def test_a_thing_may_do_one_thing_in_training_and_another_in_a_held_out_loop() -> None:

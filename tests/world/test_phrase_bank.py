@@ -19,6 +19,7 @@ from nextgpt.world.phrase_bank import (
     held_out_stems,
     load_bank,
     load_replies,
+    made_up_verb,
     slots_of,
     sound_notes,
 )
@@ -67,6 +68,17 @@ def test_what_is_often_asked_is_worded_in_many_ways(section: str, number: int) -
     train, held_out = load_bank("train"), load_bank("held_out")
     assert len(set(train.phrases[section])) >= number
     assert len(set(held_out.phrases[section])) >= 7
+
+
+def test_a_wish_by_a_verb_that_nobody_knows_is_said_with_another_one_each_time() -> None:
+    bank, rng = load_bank("train"), random.Random(0)
+    for section in ("draw", "sound", "animate"):
+        assert any("~" in phrase for phrase in bank.phrases[section])
+    typed = {as_typed("~ me {scene}", bank, rng) for _ in range(200)}
+    assert len(typed) > 190
+    assert not any("~" in text for text in typed)
+    assert not any("~" in said for said in requests_of(load_bank("held_out")))
+    assert not any(uses_held_out_word(made_up_verb(rng)) for _ in range(5000))
 
 
 def test_several_media_are_asked_for_in_at_least_forty_patterns() -> None:

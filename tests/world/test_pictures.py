@@ -109,6 +109,17 @@ def test_several_copies_stand_apart(icon_set: IconSet, count: int) -> None:
         assert int((np.diff(columns) == 1).sum()) == count
 
 
+def test_two_things_stand_apart_in_their_order(icon_set: IconSet) -> None:
+    first = render(icon_set.svg("square"))
+    second = render(icon_set.svg("square").replace("#0f0", "#f00"))
+    scene = Scene("dog", "black", second="cat")
+    for seed in range(20):
+        pixels = np.asarray(compose(first, scene, random.Random(seed), second)).astype(int)
+        green, red = (np.where(pixels[..., channel] > 200)[1] for channel in (1, 0))
+        assert green.max() < CANVAS_PX / 2 < red.min()
+        assert len(green) == pytest.approx(len(red), rel=0.02)
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 def test_backgrounds_keep_their_colour(icon_set: IconSet, colour: str) -> None:
     sprite = render(icon_set.svg("square"))

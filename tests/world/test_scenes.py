@@ -13,6 +13,8 @@ from nextgpt.world.scenes import (
     Scene,
     describe,
     held_out_pairs,
+    is_held_out_pair,
+    sample_couple,
     sample_scene,
     trained_backgrounds,
 )
@@ -37,6 +39,7 @@ from nextgpt.world.scenes import (
             Scene("strawberry", "white", count=3, style="flat"),
             "three strawberries on a white background, flat style",
         ),
+        (Scene("dog", "blue", second="owl"), "a dog next to an owl on a blue background"),
     ],
 )
 def test_captions_are_plain_english(scene: Scene, caption: str) -> None:
@@ -57,6 +60,9 @@ def test_a_face_is_called_a_face() -> None:
         ({"style": "gothic"}, "style 'gothic'"),
         ({"place": "left"}, "place 'left' needs size 'small'"),
         ({"size": "large", "count": 2}, "count 2 needs size 'medium'"),
+        ({"second": "unicorn"}, "second 'unicorn' is not one of"),
+        ({"second": "cat", "count": 2}, "second 'cat' needs size 'medium'"),
+        ({"second": "dog"}, "second 'dog' is its concept: that is count 2"),
     ],
 )
 def test_a_scene_no_picture_shows_is_refused(arguments: dict, message: str) -> None:
@@ -72,7 +78,7 @@ def test_about_fifteen_percent_of_the_pairs_are_held_out_and_every_concept_keeps
 def test_held_out_pairs_never_move() -> None:
     # Weights are shipped that never saw these: the rule must give the same answer for ever.
     assert held_out_pairs()[:3] == [("dog", "black"), ("cat", "red"), ("cat", "green")]
-    assert len(held_out_pairs()) == 58
+    assert len(held_out_pairs()) == 119
 
 
 def test_sampled_scenes_follow_the_mix_and_avoid_held_out_pairs() -> None:
@@ -87,6 +93,16 @@ def test_sampled_scenes_follow_the_mix_and_avoid_held_out_pairs() -> None:
         assert share[name] / len(scenes) == pytest.approx(value, abs=0.03)
     named = sum(scene.style is not None for scene in scenes) / len(scenes)
     assert named == pytest.approx(0.6, abs=0.03)
+
+
+def test_couples_are_of_two_things_that_are_held_out_or_not_on_a_background_both_know() -> None:
+    for held_out in (False, True):
+        rng = random.Random(0)
+        for scene in (sample_couple(rng, concept, held_out) for concept in CONCEPTS):
+            assert scene.second is not None
+            assert is_held_out_pair(scene.concept, scene.second) == held_out
+            both = (scene.concept, scene.second)
+            assert all(scene.background in trained_backgrounds(thing) for thing in both)
 
 
 def test_single_scenes_have_one_thing() -> None:

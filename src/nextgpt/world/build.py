@@ -26,6 +26,7 @@ from nextgpt.world.plans import (
     Assets,
     Planned,
     plan_clips,
+    plan_couples,
     plan_loops,
     plan_pictures,
     plan_sounds,
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 NUM_PROCESSES = 2
 EXTRA_SHARE = 0.125
 """Faces and variants added to the training pictures, as a share of them."""
+COUPLE_SHARE = 0.5
+"""Pictures of two things added to the training pictures, as a share of them."""
 LOOP_SHARE = 0.12
 """Artists' own loops added to the training clips, as a share of them."""
 NEAR_IDENTICAL_BITS = 24
@@ -53,13 +56,13 @@ TEST_SHARE = 1 / 20
 
 def build_world(
     out: Path | None = None,
-    num_train: int = 16000,
+    num_train: int = 24000,
     archives: Path | None = None,
     seed: int = 0,
     num_validation: int = 600,
     num_held_out_pair: int = 400,
-    num_sounds: int = 8000,
-    num_clips: int = 6000,
+    num_sounds: int = 9000,
+    num_clips: int = 9000,
 ) -> Path:
     """Build the media of the micro world; those already there are kept.
 
@@ -68,11 +71,13 @@ def build_world(
 
     Args:
         out: folder to build in; None is ``world`` in the user's cache.
-        num_train: whole-drawing training pictures; faces and variants come on top.
+        num_train: training pictures of a whole drawing; faces, variants and pictures of two
+            drawings come on top.
         archives: folder of packages fetched by hand, looked at before the registries.
         seed: another seed gives other compositions of the same drawings.
         num_validation: pictures of the training drawings in other compositions.
-        num_held_out_pair: pictures of concepts on backgrounds they are never trained on.
+        num_held_out_pair: pictures of concepts on backgrounds they are never trained on, and as
+            many of concepts next to others.
         num_sounds: training sounds; 0 builds none, and needs no soundfonts.
         num_clips: training clips of moving cut-outs, loops come on top; 0 builds none, and needs
             no loops.
@@ -96,8 +101,10 @@ def build_world(
     plan: list[Planned] = [
         *plan_pictures("train", whole, num_train, seed),
         *plan_pictures("train", extra, round(num_train * EXTRA_SHARE), seed, name="train-extra"),
+        *plan_couples("train", whole, round(num_train * COUPLE_SHARE), seed),
         *plan_pictures("validation", whole, num_validation, seed),
         *plan_pictures("held_out_pair", whole, num_held_out_pair, seed, pairs=held_out_pairs()),
+        *plan_couples("held_out_pair", whole, num_held_out_pair, seed),
         *plan_pictures("held_out_drawing", kept, len(kept) * COMPOSITIONS_PER_TEST_DRAWING, seed),
     ]
     assets = Assets({**sprites, **test_sprites}, {}, {}, {})

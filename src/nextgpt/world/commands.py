@@ -26,9 +26,9 @@ GROUPINGS: dict[str, tuple[str, ...]] = {
 def build(
     out: Path | None = None,
     archives: Path | None = None,
-    num_train: int = 16000,
-    num_sounds: int = 8000,
-    num_clips: int = 6000,
+    num_train: int = 24000,
+    num_sounds: int = 9000,
+    num_clips: int = 9000,
     seed: int = 0,
 ) -> None:
     """Build the micro world's media; run again after an interruption, it goes on where it was.

@@ -91,6 +91,7 @@ def scene_of(item: Item) -> Scene:
         attributes["size"],
         attributes["place"],
         attributes["count"],
+        second=attributes["second"],
     )
 
 
@@ -112,9 +113,9 @@ def thing_of(shown: Shown) -> str:
 
 def is_single(scene: AnyScene) -> bool:
     """Tell whether one thing is seen or heard, not several."""
-    if isinstance(scene, Scene):
-        return scene.count == 1
-    return isinstance(scene, MotionScene) or scene.second is None
+    if isinstance(scene, MotionScene):
+        return True
+    return scene.second is None and (isinstance(scene, SoundScene) or scene.count == 1)
 
 
 class MediaIndex(ABC, Generic[SceneT]):
@@ -182,11 +183,16 @@ class PictureIndex(MediaIndex[Scene]):
     names = tuple(CONCEPTS)
     scene_of = staticmethod(scene_of)
 
+    @cached_property
+    def couples(self) -> list[Item]:
+        """The pictures of two things."""
+        return [item for item in self.items if item.attributes["second"]]
+
     @staticmethod
     def key(scene: Scene) -> tuple[str | int | None, ...]:
         """List what is compared, what matters most first."""
         place = (scene.size, scene.place, scene.count)
-        return (scene.concept, scene.background, *place, scene.style)
+        return (scene.concept, scene.second, scene.background, *place, scene.style)
 
 
 class RecordingIndex(MediaIndex[SoundScene]):

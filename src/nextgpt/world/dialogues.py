@@ -36,19 +36,19 @@ __all__ = [
 ]
 
 KIND_WEIGHTS: dict[Kind, float] = {
-    "draw": 0.12,
-    "sound": 0.075,
-    "animate": 0.075,
-    "look": 0.09,
-    "listen": 0.075,
-    "watch": 0.075,
-    "chat": 0.11,
-    "multi_turn": 0.09,
-    "several": 0.075,
+    "draw": 0.105,
+    "sound": 0.07,
+    "animate": 0.07,
+    "look": 0.075,
+    "listen": 0.07,
+    "watch": 0.07,
+    "chat": 0.095,
+    "multi_turn": 0.085,
+    "several": 0.07,
     "pair": 0.02,
-    "cross": 0.06,
+    "cross": 0.055,
     "transform": 0.045,
-    "outside": 0.09,
+    "outside": 0.17,
 }
 """Share of each kind of dialogue."""
 

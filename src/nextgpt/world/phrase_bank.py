@@ -35,6 +35,16 @@ THING_SLOTS: Mapping[Modality, tuple[str, ...]] = {
 """Slots of the wishes that anything may stand in, whether the world holds it or not."""
 NUM_REPEATED = 4
 
+_SYLLABLE = (
+    ("b", "bl", "br", "ch", "cl", "d", "dr", "f", "fl", "g", "gl", "h", "j", "k", "m", "n", "p")
+    + ("pl", "pr", "qu", "r", "s", "sh", "sk", "sm", "sn", "sp", "st", "t", "th", "tr", "w", "z"),
+    ("a", "e", "i", "o", "u", "oo", "ee", "ou", "oi", "ai"),
+    ("b", "ck", "dd", "ft", "g", "lk", "ll", "lm", "mb", "n", "nd", "ng", "nk", "p", "rb", "rd")
+    + ("rk", "rm", "rp", "rt", "sk", "sp", "ss", "st", "t", "tch", "x"),
+    ("", "", "", "", "er", "le", "ify"),
+)
+"""Beginning, vowel, end and ending of a made-up verb."""
+
 _BANK_PARTS = ("", "_sounds", "_clips", "_mixed")
 
 
@@ -249,6 +259,7 @@ def _read_once(name: str) -> dict[str, Any]:
 
 def as_typed(text: str, bank: PhraseBank, rng: random.Random) -> str:
     """Type a phrase like a person: tidy, in lower case, without punctuation or misspelt."""
+    text = re.sub("~", lambda _: made_up_verb(rng), text)
     if rng.random() < OPENER_PROBABILITY:
         text = f"{bank.word('opener', 'words', rng)} {text}"
     manner = rng.random()
@@ -264,6 +275,15 @@ def as_typed(text: str, bank: PhraseBank, rng: random.Random) -> str:
         if rng.random() < 0.5:
             text = text.replace(",", "").replace("'", "")
     return _misspell(text, rng) if rng.random() < TYPO_PROBABILITY else text
+
+
+def made_up_verb(rng: random.Random) -> str:
+    """Make up a word that sounds like an English verb: ``snorb``, ``plinder``."""
+    while True:
+        onset, vowel, coda, ending = (rng.choice(sounds) for sounds in _SYLLABLE)
+        word = f"{onset}{vowel}{coda}{ending}"
+        if not word.startswith(held_out_stems()):
+            return word
 
 
 def _misspell(text: str, rng: random.Random) -> str:

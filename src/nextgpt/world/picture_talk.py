@@ -8,7 +8,7 @@ from dataclasses import replace
 from nextgpt.data.manifest import Item
 from nextgpt.modality import Modality
 from nextgpt.world.concepts import CONCEPTS
-from nextgpt.world.dialogue_media import Picture, Shown, scene_of, thing_of
+from nextgpt.world.dialogue_media import Picture, PictureIndex, Shown, is_single, scene_of, thing_of
 from nextgpt.world.medium_talk import (
     CONCEPT_KINDS,
     MediumTalk,
@@ -23,6 +23,7 @@ from nextgpt.world.scenes import (
     Place,
     Scene,
     describe,
+    sample_couple,
     sample_scene,
     with_article,
 )
@@ -30,6 +31,7 @@ from nextgpt.world.scenes import (
 NAMED_BACKGROUND_PROBABILITY = 0.6
 NAMED_STYLE_PROBABILITY = 0.08
 PLAIN_MENTION_PROBABILITY = 0.7
+COUPLE_PROBABILITY = 0.2
 
 
 class PictureTalk(MediumTalk[Picture]):
@@ -38,6 +40,7 @@ class PictureTalk(MediumTalk[Picture]):
     modality = Modality.IMAGE
     name_slot = "scene"
     answer_section = "draw"
+    index: PictureIndex
 
     def picture(self, scene: Scene, background_named: bool = True) -> Picture:
         """Find a drawn picture for a scene."""
@@ -61,6 +64,9 @@ class PictureTalk(MediumTalk[Picture]):
             scene = Scene(concept, self.background(concept, named))
         else:
             scene = sample_scene(self.rng, concept, self.background(concept, named))
+            if self.index.couples and self.rng.random() < COUPLE_PROBABILITY:
+                scene = sample_couple(self.rng, concept, self.bank.name == "held_out")
+                named = True
             if self.rng.random() >= NAMED_STYLE_PROBABILITY or section == "draw_colour":
                 scene = replace(scene, style=None)
         slots = scene_slots(scene) | {
@@ -88,6 +94,11 @@ class PictureTalk(MediumTalk[Picture]):
 
     def say_thing(self, scene: Scene) -> str:
         """Word what a user wants to see, without its background: ``a tiny dog at the left``."""
+        if scene.second:
+            first, second = (
+                with_article(self.called(noun)) for noun in (scene.concept, scene.second)
+            )
+            return self.bank.phrase("couple", {"first": first, "second": second}, self.rng)
         if scene.count > 1:
             number = self.bank.word("number", scene.count, self.rng)
             return f"{number} {CONCEPTS[scene.concept].plural}"
@@ -108,13 +119,13 @@ class PictureTalk(MediumTalk[Picture]):
     def edit(self, shown: Picture, attached: bool) -> tuple[Picture, str]:
         """Think of a picture like the given one but for one thing, and the words for it."""
         scene = shown.scene
-        single = scene.count == 1
+        single = is_single(scene)
         edits = {
             "background": 34,
             "concept": 26 if single and len(self.index.concepts) > 1 else 0,
             "bigger": 8 if single and scene.size != "large" else 0,
             "smaller": 8 if single and scene.size != "small" else 0,
-            "count": 9,
+            "count": 0 if scene.second else 9,
             "place": 9 if single else 0,
             "again": 6,
         }
@@ -160,12 +171,12 @@ class PictureTalk(MediumTalk[Picture]):
     def question(self, shown: Picture) -> tuple[str, str]:
         """Write a question about a picture and its answer; both are about the drawn one."""
         scene = scene_of(shown.item)
-        single = scene.count == 1
+        single = is_single(scene)
         topics = {
             "look_concept": 32,
             "look_all": 18,
             "look_colour": 16,
-            "look_count": 6 if single else 25,
+            "look_count": 6 if single else 0 if scene.second else 25,
             "look_place": 0 if not single else 6 if scene.place == "centre" else 20,
             "look_size": 0 if scene.size == "medium" else 8,
             "look_is_it": 14 if single else 0,
@@ -201,6 +212,8 @@ def answer_slots(scene: Scene) -> dict[str, str]:
     caption = describe(scene)
     counted = f"{COUNT_WORDS[scene.count]} {concept.plural if several else concept.name}"
     thing = counted if several else with_article(concept.name)
+    if scene.second:
+        thing = f"{thing} next to {with_article(scene.second)}"
     return {
         "caption": caption,
         "Caption": capitalised(caption),

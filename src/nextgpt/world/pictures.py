@@ -112,8 +112,10 @@ def render_drawings(
     return {d.key: render(icon_sets[d.artist].svg(d.icon)) for d in drawings}
 
 
-def compose(sprite: Sprite, scene: Scene, rng: random.Random) -> Image.Image:
-    """Draw a scene: copies of one sprite on its background, with small random changes.
+def compose(
+    sprite: Sprite, scene: Scene, rng: random.Random, second: Sprite | None = None
+) -> Image.Image:
+    """Draw a scene: copies of one sprite, or two, on its background, with small random changes.
 
     Background colour, size and position vary a little, and half the pictures are mirrored.
 
@@ -121,23 +123,28 @@ def compose(sprite: Sprite, scene: Scene, rng: random.Random) -> Image.Image:
         sprite: the drawing.
         scene: where, how large, how many; its concept is not looked at.
         rng: source of randomness; the same state gives the same picture.
+        second: drawing of what stands to the right of it.
 
     Returns:
         RGB picture, CANVAS_PX x CANVAS_PX.
     """
     background = background_of(scene.background, rng)
     canvas = Image.new("RGB", (CANVAS_PX, CANVAS_PX), background)
+    sprites = [sprite] * scene.count if second is None else [sprite, second]
     if rng.random() < 0.5:
-        sprite = ImageOps.mirror(sprite)
-    side = _SIDES[scene.size] if scene.count == 1 else _SIDES_BY_COUNT[scene.count]
+        sprites = [ImageOps.mirror(sprite) for sprite in sprites]
+    several = len(sprites) > 1
+    side = _SIDES_BY_COUNT[len(sprites)] if several else _SIDES[scene.size]
     side_px = side * rng.uniform(1 - _SIDE_JITTER, 1 + _SIDE_JITTER) * CANVAS_PX
-    scale = side_px / max(sprite.size)
-    width, height = (max(1, round(length * scale)) for length in sprite.size)
-    copy = sprite.resize((width, height), Image.Resampling.LANCZOS)
-    jitter_px = _CENTRE_JITTER_PX[scene.size] if scene.count == 1 else _ROW_JITTER_PX
-    # Several copies move together, so that they never touch.
+    jitter_px = _ROW_JITTER_PX if several else _CENTRE_JITTER_PX[scene.size]
+    # Several things move together, so that they never touch.
     shift_x, shift_y = (rng.uniform(-jitter_px, jitter_px) for _ in range(2))
-    for centre_x, centre_y in _centres(scene):
+    row = [(x, 0.5) for x in _CENTRES_BY_COUNT.get(len(sprites), ())]
+    centres = row or [_PLACE_CENTRES[scene.place]]
+    for each, (centre_x, centre_y) in zip(sprites, centres, strict=True):
+        scale = side_px / max(each.size)
+        width, height = (max(1, round(length * scale)) for length in each.size)
+        copy = each.resize((width, height), Image.Resampling.LANCZOS)
         x = centre_x * CANVAS_PX + shift_x - width / 2
         y = centre_y * CANVAS_PX + shift_y - height / 2
         corner = (
@@ -155,12 +162,6 @@ def background_of(colour: str, rng: random.Random) -> tuple[int, int, int]:
         for value in COLOURS[colour]
     )
     return red, green, blue
-
-
-def _centres(scene: Scene) -> list[tuple[float, float]]:
-    if scene.count == 1:
-        return [_PLACE_CENTRES[scene.place]]
-    return [(x, 0.5) for x in _CENTRES_BY_COUNT[scene.count]]
 
 
 def difference_hash(sprite: Sprite, side: int = 16) -> np.ndarray:

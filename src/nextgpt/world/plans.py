@@ -27,7 +27,7 @@ from nextgpt.world.motions import (
     sample_motion,
 )
 from nextgpt.world.pictures import Sprite, compose
-from nextgpt.world.scenes import Scene, describe, sample_scene
+from nextgpt.world.scenes import Scene, describe, sample_couple, sample_scene
 from nextgpt.world.sounds import (
     INSTRUMENTS,
     SOUNDS,
@@ -72,13 +72,15 @@ class PlannedPicture:
 
     item: Item
     scene: Scene
-    drawing: str
+    drawings: tuple[str, ...]
+    """Keys of the cut-outs, from the left."""
     seed: str
 
     def make(self, assets: Assets) -> Medium:
         """Draw it."""
         rng = random.Random(f"{self.seed}/composed")
-        return Image(compose(assets.sprites[self.drawing], self.scene, rng))
+        sprite, *second = (assets.sprites[key] for key in self.drawings)
+        return Image(compose(sprite, self.scene, rng, *second))
 
 
 @dataclass(frozen=True)
@@ -154,23 +156,47 @@ def plan_pictures(
         else:
             drawing = rng.choice(by_concept[concepts[index % len(concepts)]])
         scene = sample_scene(rng, drawing.concept, background, single=drawing.view != "whole")
-        # A caption that names a style names the drawing's own, if it has one.
-        scene = replace(scene, style=ARTISTS[drawing.artist].style if scene.style else None)
-        shown = asdict(scene) | {"drawing": drawing.key, "view": drawing.view}
-        # The name changes with what is shown, so that a file is never taken for another picture.
-        recipe = [asdict(scene), drawing.key, picture_seed]
-        attributes = {key: value for key, value in shown.items() if key != "concept"}
-        item = _item(
-            Modality.IMAGE,
-            f"{name}-{index:05d}",
-            recipe,
-            describe(scene, drawing.view),
-            scene.concept,
-            attributes,
-            ICON_SOURCES[drawing.artist],
-            split,
-        )
-        yield PlannedPicture(item, scene, drawing.key, picture_seed)
+        yield _picture(f"{name}-{index:05d}", scene, (drawing,), split, picture_seed)
+
+
+def plan_couples(
+    split: str, allowed: Sequence[Drawing], num_pictures: int, seed: int
+) -> Iterator[PlannedPicture]:
+    """Lay out a split of pictures of two things by one artist, concepts in turn.
+
+    Args:
+        split: name in the manifest; "held_out_pair" holds the pairs kept from the others.
+        allowed: drawings that may be used; each artist's must be of every concept.
+        num_pictures: how many pictures.
+        seed: of the whole world.
+    """
+    by_concept = _by_concept(allowed)
+    concepts = list(by_concept)
+    for index in range(num_pictures):
+        picture_seed = f"{WORLD_VERSION}/{seed}/couple-{split}/{index}"
+        rng = random.Random(picture_seed)
+        scene = sample_couple(rng, concepts[index % len(concepts)], split == "held_out_pair")
+        assert scene.second is not None, "a couple is of two things"
+        first = rng.choice(by_concept[scene.concept])
+        second = rng.choice([d for d in by_concept[scene.second] if d.artist == first.artist])
+        id_ = f"couple-{split}-{index:05d}"
+        yield _picture(id_, scene, (first, second), split, picture_seed)
+
+
+def _picture(
+    id_: str, scene: Scene, shown: tuple[Drawing, ...], split: str, seed: str
+) -> PlannedPicture:
+    drawing, *_ = shown
+    # A caption that names a style names the drawing's own, if it has one.
+    scene = replace(scene, style=ARTISTS[drawing.artist].style if scene.style else None)
+    keys = tuple(each.key for each in shown)
+    attributes = asdict(scene) | {"drawing": " and ".join(keys), "view": drawing.view}
+    # The name changes with what is shown, so that a file is never taken for another picture.
+    recipe = [asdict(scene), *keys, seed]
+    concept = attributes.pop("concept")
+    caption, source = describe(scene, drawing.view), ICON_SOURCES[drawing.artist]
+    item = _item(Modality.IMAGE, id_, recipe, caption, concept, attributes, source, split)
+    return PlannedPicture(item, scene, keys, seed)
 
 
 def plan_clips(

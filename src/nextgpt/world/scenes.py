@@ -39,11 +39,11 @@ CAPTION_NAMES_STYLE_PROBABILITY = 0.6
 
 @dataclass(frozen=True)
 class Scene:
-    """One or more copies of a thing on a plain background.
+    """One or more copies of a thing, or a thing next to another, on a plain background.
 
     Raises:
         ValueError: an unknown word, or what no picture shows: a place other than the centre
-            needs ``size="small"`` and ``count=1``; several copies need ``size="medium"``.
+            needs ``size="small"`` and ``count=1``; several things need ``size="medium"``.
     """
 
     concept: str
@@ -53,6 +53,8 @@ class Scene:
     count: int = 1
     style: str | None = None
     """Drawing style the caption names; None leaves the hand open."""
+    second: str | None = None
+    """Another thing, to the right of the first."""
 
     def __post_init__(self) -> None:
         """Refuse what no picture shows."""
@@ -63,6 +65,7 @@ class Scene:
             ("place", get_args(Place)),
             ("count", COUNT_WORDS),
             ("style", (None, *STYLES)),
+            ("second", (None, *CONCEPTS)),
         ):
             value = getattr(self, field)
             if value not in known:
@@ -75,6 +78,13 @@ class Scene:
             )
         if self.count != 1 and self.size != "medium":
             raise ValueError(f"scene count {self.count} needs size 'medium', not {self.size!r}")
+        if self.second and (self.size, self.place, self.count) != ("medium", "centre", 1):
+            raise ValueError(
+                f"scene second {self.second!r} needs size 'medium', place 'centre' and count 1, "
+                f"not size {self.size!r}, place {self.place!r} and count {self.count}"
+            )
+        if self.second == self.concept:
+            raise ValueError(f"scene second {self.second!r} is its concept: that is count 2")
 
 
 def with_article(words: str) -> str:
@@ -91,6 +101,8 @@ def describe(scene: Scene, view: View = "whole") -> str:
     """
     if scene.count > 1:
         subject = f"{COUNT_WORDS[scene.count]} {CONCEPTS[scene.concept].plural}"
+    elif scene.second:
+        subject = f"{with_article(scene.concept)} next to {with_article(scene.second)}"
     elif view == "face":
         size = "" if scene.size == "medium" else f"{scene.size} "
         subject = f"the {size}face of {with_article(scene.concept)}"
@@ -102,12 +114,12 @@ def describe(scene: Scene, view: View = "whole") -> str:
     return f"{subject}{place} on {with_article(scene.background)} background{style}"
 
 
-def is_held_out_pair(concept: str, background: str) -> bool:
-    """Tell whether a concept is never shown on this background during training.
+def is_held_out_pair(concept: str, other: str) -> bool:
+    """Tell whether a concept is never shown on this background, or next to this second thing.
 
     The answer hangs on the two words alone, so that adding concepts moves no pair.
     """
-    digest = hashlib.sha256(f"{concept} on {background}".encode()).digest()
+    digest = hashlib.sha256(f"{concept} on {other}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PAIR_PERCENT
 
 
@@ -119,6 +131,22 @@ def held_out_pairs() -> list[tuple[str, str]]:
 def trained_backgrounds(concept: str) -> list[str]:
     """List the backgrounds a concept is shown on in training."""
     return [b for b in COLOURS if not is_held_out_pair(concept, b)]
+
+
+def sample_couple(rng: random.Random, concept: str, held_out: bool = False) -> Scene:
+    """Draw a scene of a concept next to another, on a background both are trained on.
+
+    Args:
+        rng: source of randomness; the same state gives the same scene.
+        concept: the first of the two.
+        held_out: whether the two never stand next to each other in training, rather than may.
+    """
+    others = [c for c in CONCEPTS if c != concept and is_held_out_pair(concept, c) == held_out]
+    second = rng.choice(others)
+    known = set(trained_backgrounds(second))
+    background = rng.choice([b for b in trained_backgrounds(concept) if b in known])
+    style = rng.choice(list(STYLES)) if rng.random() < CAPTION_NAMES_STYLE_PROBABILITY else None
+    return Scene(concept, background, style=style, second=second)
 
 
 def sample_scene(

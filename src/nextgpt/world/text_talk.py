@@ -87,7 +87,7 @@ class TextTalk:
     def outside(self) -> QuestionAndAnswer:
         """Write a wish for what the world does not hold, and the refusal."""
         wishes = ("request", "picture", "sound", "clip", "silent", "unseen")
-        match self.rng.choices(wishes, (22, 34, 13, 13, 9, 9))[0]:
+        match self.rng.choices(wishes, (16, 30, 18, 24, 6, 6))[0]:
             case "request":
                 return self.rng.choice(self.bank.outside_requests)
             case "picture":
@@ -95,7 +95,8 @@ class TextTalk:
                 section = self.rng.choice(("outside", "draw"))
                 return self.refused(section, "outside", thing, "outside", "scene")
             case "sound":
-                thing = self.rng.choice(self.bank.outside_sounds)
+                things = self.rng.choice((self.bank.outside_sounds, self.bank.outside))
+                thing = self.rng.choice(things)
                 return self.refused("sound", "outside_sound", thing, "sound", "source")
             case "clip":
                 things = self.rng.choice((self.bank.outside_clips, self.bank.outside))
