@@ -18,6 +18,7 @@ from tiny_media import Sines
 from nextgpt.data.manifest import Item, write_manifest
 from nextgpt.evaluation.judge import Judge, JudgeNetwork
 from nextgpt.evaluation.material import Material
+from nextgpt.evaluation.photographs import Photograph
 from nextgpt.evaluation.runner import Evaluation
 from nextgpt.evaluation.sound_judge import SoundJudge, SoundJudgeNetwork
 from nextgpt.generation import NextGPT
@@ -42,9 +43,12 @@ def write_pictures(folder: Path) -> list[Item]:
         background = list(COLOURS)[number % len(COLOURS)]
         picture = PIL.Image.new("RGB", (64, 64), COLOURS[background])
         PIL.ImageDraw.Draw(picture).rectangle([number, 8, number + 20, 40], (90, 60, 120))
-        for split in ("train", "validation", "held_out_drawing"):
+        for split in ("train", "validation", "held_out_drawing", "held_out_pair"):
             items.append(picture_item(f"{concept}-{split}", Scene(concept, background), split))
             Image(picture).save(folder / items[-1].path)
+    for split in ("train", "held_out_pair"):
+        items.append(picture_item(f"couple-{split}", Scene("dog", "white", second="cat"), split))
+        Image(picture).save(folder / items[-1].path)
     return items
 
 
@@ -89,11 +93,17 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def material() -> Material:
-    """Judges that have learned nothing, no photographs, a little prose."""
+    """Judges that have learned nothing, two pictures as photographs, a little prose."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         judge, sound_judge = Judge(JudgeNetwork(image_size=32)), SoundJudge(SoundJudgeNetwork())
-    return Material(judge, sound_judge, [], "The harbour was quiet when the boats came in. " * 20)
+    shown = [
+        Photograph(f"somewhere-{name}", Image(PIL.Image.new("RGB", (90, 60), colour)), name)
+        for name, colour in (("dog", "brown"), ("cat", "grey"))
+    ]
+    return Material(
+        judge, sound_judge, shown, "The harbour was quiet when the boats came in. " * 20
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import random
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from nextgpt.evaluation.layout import layout_of
+from nextgpt.evaluation.layout import layout_of, things_in
 from nextgpt.world.pictures import Sprite, compose
 from nextgpt.world.scenes import COLOURS, Place, Scene
 
@@ -58,3 +58,16 @@ def test_a_blot_beside_a_thing_does_not_count() -> None:
     picture = drawn(Scene("dog", "white"), 0)
     ImageDraw.Draw(picture).rectangle([0, 58, 4, 62], "black")
     assert layout_of(picture).count == 1
+
+
+def test_things_side_by_side_are_parted_in_their_order() -> None:
+    scene = Scene("dog", "white", second="cat")
+    other = Image.new("RGBA", (60, 80))
+    ImageDraw.Draw(other).ellipse([0, 0, 59, 79], (200, 30, 30, 255))
+    for seed in SEEDS:
+        pair = compose(sprite(), scene, random.Random(seed), other).resize((64, 64))
+        brown, red = things_in(pair)
+        assert [layout_of(thing).place for thing in (brown, red)] == ["left", "right"]
+        assert brown.getpixel((48, 32)) == red.getpixel((16, 32)) == pair.getpixel((0, 0))
+        assert red.getpixel((48, 32)) == (200, 30, 30)
+    assert things_in(Image.new("RGB", (64, 64), "white")) == []

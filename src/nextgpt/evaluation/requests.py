@@ -68,7 +68,7 @@ class ExpectedMedium:
     register: Register | None = None
     contour: Contour | None = None
     second: str | None = None
-    """Another instrument heard at the same time."""
+    """Another instrument heard at the same time, or another thing seen."""
     size: Size | None = None
     place: Place | None = None
     count: int | None = None
@@ -96,6 +96,7 @@ class ExpectedMedium:
             size=drawn.size,
             place=drawn.place,
             count=drawn.count,
+            second=drawn.second,
         )
 
 

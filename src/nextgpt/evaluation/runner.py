@@ -15,6 +15,7 @@ from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.evaluation.answers import Answers, Writer, WrittenReply, fingerprint
 from nextgpt.evaluation.material import Material
 from nextgpt.evaluation.nearest import Nearest
+from nextgpt.evaluation.photographs import Photograph
 from nextgpt.evaluation.requests import (
     Request,
     further_requests,
@@ -24,6 +25,7 @@ from nextgpt.evaluation.requests import (
 from nextgpt.evaluation.results import Case, Neighbour, Row, Sample
 from nextgpt.evaluation.rows import attributes, clips, pictures, prose, replies, sounds
 from nextgpt.generation import NextGPT
+from nextgpt.media import Medium
 from nextgpt.messages import Conversation, Message
 from nextgpt.modality import Modality
 from nextgpt.world.conversations import conversation_of
@@ -39,11 +41,14 @@ FIRST_OF = {
     "pairs": 100_000,
     "counts": 120_000,
     "places": 140_000,
+    "couples": 160_000,
+    "pitches": 180_000,
 }
 """Set of further requests -> the dialogue that it starts at; earlier ones are the requests."""
 MAX_NEW_TOKENS = 80
 
 T = TypeVar("T")
+S = TypeVar("S", Item, Photograph)
 
 
 class Evaluation:
@@ -212,15 +217,15 @@ class Evaluation:
     def answered(
         self,
         name: str,
-        items: Sequence[Item],
+        shown: Sequence[S],
         sections: Sequence[str],
-        read: Callable[[str, Item], Sample],
+        read: Callable[[str, S], Sample],
     ) -> list[Sample]:
-        """Ask one question about each item.
+        """Ask one question about each medium.
 
         Args:
             name: Of the set of replies.
-            items: What the questions are about.
+            shown: What the questions are about.
             sections: Of the phrase bank, for the questions; those with slots are passed over.
             read: Gives the verdict on the text of a reply.
         """
@@ -228,16 +233,19 @@ class Evaluation:
         questions = [q for section in sections for q in phrases[section] if "{" not in q]
         rng = random.Random(self.seed)
         conversations = {
-            item.id: Conversation().user(medium_of(item, self.manifest), rng.choice(questions))
-            for item in items
+            each.id: Conversation().user(self.medium(each), rng.choice(questions)) for each in shown
         }
         written = self.answers.write(name, conversations, self.writer)
         samples = []
-        for item in items:
-            text = written[item.id].text
+        for each in shown:
+            text = written[each.id].text
             reply = Message("assistant", [text])
-            samples.append(replace(read(text, item), asked=conversations[item.id], reply=reply))
+            samples.append(replace(read(text, each), asked=conversations[each.id], reply=reply))
         return samples
+
+    def medium(self, shown: Item | Photograph) -> Medium:
+        """Open what is shown."""
+        return shown.image if isinstance(shown, Photograph) else medium_of(shown, self.manifest)
 
     def neighbours(self, modality: Modality, cases: Sequence[Case]) -> list[Neighbour | None]:
         """Find the training media most like the generated ones; None where none came."""

@@ -10,11 +10,14 @@ import PIL.ImageDraw
 import pytest
 from row_cases import answered
 
+from nextgpt.evaluation.layout import things_in
 from nextgpt.evaluation.requests import ExpectedMedium, references
 from nextgpt.evaluation.results import Case, Sample
 from nextgpt.evaluation.rows import attributes
+from nextgpt.evaluation.rows.pictures import judged_picture
 from nextgpt.evaluation.runner import Evaluation
 from nextgpt.media import Image
+from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.pictures import compose
 from nextgpt.world.scenes import Scene, is_held_out_pair
 
@@ -46,10 +49,27 @@ def test_every_attribute_of_a_picture_of_the_world_is_read_off_it(scene: Scene) 
 def test_requests_fit_their_rows_and_no_row_has_more_than_the_limit(measured: Evaluation) -> None:
     rows = [attributes.held_out_pairs(measured), attributes.counts(measured)]
     rows += [attributes.places(measured), attributes.referred(measured)]
-    rows += [attributes.edits(measured)]
-    assert [row.count for row in rows] == [measured.limit] * 5
+    rows += [attributes.edits(measured), attributes.couples(measured)]
+    assert [row.count for row in rows] == [measured.limit] * 6
+    assert all(" and " in sample.wanted for sample in rows[5].samples)
     assert {sample.wanted for sample in rows[1].samples} <= {"2", "3"}
     assert {sample.wanted for sample in rows[2].samples} <= {"left", "right", "top", "bottom"}
+
+
+def test_a_picture_of_two_things_is_right_when_both_are_seen(measured: Evaluation) -> None:
+    picture = drawn(Scene("dog", "white", count=2))
+    [left, right] = measured.material.judge.concepts_in(things_in(picture.pil))
+    unseen = next(concept for concept in CONCEPTS if concept not in (left, right))
+    verdicts = [
+        judged_picture(measured, answered(ExpectedMedium("image", first, second=second), medium))
+        for first, second, medium in (
+            (left, right, picture),
+            (right, left, picture),
+            (left, unseen, picture),
+            (left, right, None),
+        )
+    ]
+    assert [sample.is_right for sample in verdicts] == [True, True, False, False]
 
 
 def test_pairs_are_those_kept_from_training(measured: Evaluation) -> None:
@@ -58,6 +78,9 @@ def test_pairs_are_those_kept_from_training(measured: Evaluation) -> None:
     )
     pairs = [(r.expected[0].concept, r.expected[0].background or "") for r in requests]
     assert pairs and all(is_held_out_pair(*pair) for pair in pairs)
+    requests = measured.further(("draw",), 20, "couples", lambda r: bool(r.expected[0].second))
+    couples = [(r.expected[0].concept, str(r.expected[0].second)) for r in requests]
+    assert couples and all(is_held_out_pair(*couple) for couple in couples)
 
 
 def edits_of(measured: Evaluation, asked: str, media: Sequence[Image | None]) -> list[bool]:

@@ -6,11 +6,13 @@ import PIL.Image
 import PIL.ImageDraw
 from row_cases import answered
 
+from nextgpt.evaluation.photographs import PHOTOGRAPHS
 from nextgpt.evaluation.requests import ExpectedMedium
 from nextgpt.evaluation.results import Case
 from nextgpt.evaluation.rows import pictures
 from nextgpt.evaluation.runner import Evaluation
 from nextgpt.media import Image
+from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.scenes import COLOURS
 
 
@@ -55,10 +57,25 @@ def test_a_missing_picture_is_wrong(measured: Evaluation) -> None:
 
 
 def test_no_row_has_more_cases_than_the_limit(measured: Evaluation) -> None:
-    assert pictures.judged_drawings(measured).count == measured.limit
+    judge = pictures.judged_drawings(measured)
+    assert judge.count == measured.limit and "by one whom nobody knows" in judge.note
     assert pictures.captions(measured).count == measured.limit
+    assert pictures.artist_captions(measured).count == measured.limit
     assert pictures.signals_against_text(measured).count == measured.limit
 
 
 def test_captions_of_a_random_chain_name_nothing(measured: Evaluation) -> None:
-    assert pictures.captions(measured).hits == 0
+    assert pictures.captions(measured).hits == pictures.artist_captions(measured).hits == 0
+
+
+def test_every_photograph_is_asked_about(measured: Evaluation) -> None:
+    row = pictures.photograph_captions(measured)
+    assert (row.hits, row.count) == (0, 2)
+    assert {sample.wanted for sample in row.samples} == {"dog", "cat"}
+    assert all(sample.asked.messages[-1].media for sample in row.samples if sample.asked)
+
+
+def test_photographs_are_of_things_in_the_world_each_once() -> None:
+    shown = [(name, concept) for of in PHOTOGRAPHS.values() for name, concept in of.items()]
+    assert len({name for name, _ in shown}) == len(shown) >= 100
+    assert {concept for _, concept in shown} <= set(CONCEPTS)

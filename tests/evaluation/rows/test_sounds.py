@@ -37,18 +37,26 @@ FALLING = SoundScene("flute", 4, contour="falling")
 
 def test_each_word_about_pitch_is_a_case(measured: Evaluation) -> None:
     cases = [case(scene, played(scene)) for scene in (LOW, RISING, FALLING)]
-    _, pitches = sounds.generated(measured, cases)
+    pitches = sounds.pitches(cases)
     assert (pitches.hits, pitches.count) == (4, 4)
+
+
+def test_further_wishes_are_for_a_certain_pitch(measured: Evaluation) -> None:
+    found = measured.further(("sound",), 20, "pitches", sounds._is_pitched)
+    assert len(found) == measured.limit
+    wishes = [wish for request in found for wish in request.expected]
+    assert all(wish.register or wish.contour for wish in wishes)
 
 
 def test_the_opposite_pitch_is_wrong(measured: Evaluation) -> None:
     cases = [case(LOW, played(RISING)), case(FALLING, played(RISING))]
-    _, pitches = sounds.generated(measured, cases)
+    pitches = sounds.pitches(cases)
     assert (pitches.hits, pitches.count) == (0, 2)
 
 
 def test_a_missing_sound_is_wrong_for_instrument_and_pitch(measured: Evaluation) -> None:
-    instruments, pitches = sounds.generated(measured, [case(RISING, None)])
+    cases = [case(RISING, None)]
+    instruments, pitches = sounds.instruments(measured, cases), sounds.pitches(cases)
     assert (instruments.hits, instruments.count) == (0, 1)
     assert (pitches.hits, pitches.count) == (0, 2)
 
@@ -56,10 +64,9 @@ def test_a_missing_sound_is_wrong_for_instrument_and_pitch(measured: Evaluation)
 def test_sounds_that_no_judge_knows_are_not_judged(measured: Evaluation) -> None:
     two = SoundScene("flute", second="harp")
     medium = played(LOW)
-    instruments, pitches = sounds.generated(
-        measured, [case(two, medium), case(SoundScene("dog"), medium)]
-    )
-    assert instruments.count == pitches.count == 0
+    cases = [case(two, medium), case(SoundScene("dog"), medium)]
+    instruments = sounds.instruments(measured, cases)
+    assert instruments.count == sounds.pitches(cases).count == 0
     assert "of sounds that no judge knows" in instruments.note
 
 
@@ -67,7 +74,7 @@ def test_a_sound_is_right_when_the_judge_hears_the_instrument(measured: Evaluati
     medium = played(LOW)
     heard = measured.material.sound_judge.instruments_in([waveform_of(medium)])[0]
     scenes = [SoundScene(name, 2) for name in (heard, "harp" if heard != "harp" else "tuba")]
-    instruments, _ = sounds.generated(measured, [case(scene, medium) for scene in scenes])
+    instruments = sounds.instruments(measured, [case(scene, medium) for scene in scenes])
     assert (instruments.hits, instruments.count) == (1, 2)
     assert "similarity" in instruments.note
 
@@ -78,13 +85,13 @@ def test_a_judge_is_held_against_sounds_that_fit_the_wish(measured: Evaluation) 
     fitting = ExpectedMedium("audio", item.concept, **pitch)
     unheard = ExpectedMedium("audio", "dog")
     assert sounds.known(measured, [fitting] * 3 + [unheard]) in {f"{n} of 3" for n in range(4)}
-    instruments, _ = sounds.generated(measured, [answered(fitting, None)])
+    instruments = sounds.instruments(measured, [answered(fitting, None)])
     assert "of 1 of the world's own sounds" in instruments.note
 
 
 def test_a_case_says_which_pitch_was_heard_and_how_sure_the_judge_is(measured: Evaluation) -> None:
     cases = [case(LOW, played(RISING)), case(LOW, None)]
-    instruments, pitches = sounds.generated(measured, cases)
+    instruments, pitches = sounds.instruments(measured, cases), sounds.pitches(cases)
     assert [(sample.wanted, sample.seen) for sample in pitches.samples] == [
         ("low", "high"),
         ("low", "nothing"),

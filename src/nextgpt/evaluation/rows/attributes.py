@@ -32,6 +32,7 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
     if Modality.IMAGE not in evaluation.made:
         return
     yield held_out_pairs(evaluation)
+    yield couples(evaluation)
     yield counts(evaluation)
     yield places(evaluation)
     yield referred(evaluation)
@@ -49,6 +50,16 @@ def held_out_pairs(evaluation: Evaluation) -> Row:
 
 def _is_held_out(wish: ExpectedMedium) -> bool:
     return wish.background is not None and is_held_out_pair(wish.concept, wish.background)
+
+
+def couples(evaluation: Evaluation) -> Row:
+    """Whether both things are shown where two are asked for that training never put together."""
+    cases = _wished(evaluation, "couples", lambda wish: wish.second is not None)
+    return Row.proportion(
+        "generated picture shows both things, a pair never seen together",
+        [judged_picture(evaluation, case) for case in cases],
+        0.70,
+    )
 
 
 def counts(evaluation: Evaluation) -> Row:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nextgpt.evaluation.results import Case
     from nextgpt.evaluation.runner import Evaluation
 
-NUM_WISHES = 120
+NUM_WISHES = 80
 """Wishes for one clip, beside the requests."""
 NUM_CAPTIONS = 160
 NO_MOTION = "no one motion"
@@ -61,14 +61,14 @@ def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
     yield Row.proportion(
         "generated clip shows the requested concept",
         concepts,
-        0.60,
+        0.85,
         note="says the judge, of its middle frame; a missing clip counts as wrong; "
         f"{nearness(neighbours)}",
     )
     yield Row.proportion(
         "generated clip shows the requested motion",
         motions,
-        0.70,
+        0.90,
         note=f"of {len(MOTIONS)}: chance is {1 / len(MOTIONS):.1%}",
     )
 
@@ -80,7 +80,7 @@ def captions(evaluation: Evaluation) -> Row:
     chosen = evaluation.some(moving, NUM_CAPTIONS)
     sections = ("watch_motion", "watch_all")
     samples = evaluation.answered("clip_captions", chosen, sections, _motion_read)
-    return Row.proportion("caption of a held-out clip names the motion", samples, 0.75)
+    return Row.proportion("caption of a held-out clip names the motion", samples, 0.85)
 
 
 def loop_captions(evaluation: Evaluation) -> Row:
@@ -93,7 +93,7 @@ def loop_captions(evaluation: Evaluation) -> Row:
     return Row.proportion(
         "caption of a held-out animation names what happens",
         samples,
-        0.75,
+        0.85,
         note=f"{num_loops} whole loops by their artist",
     )
 

@@ -74,7 +74,7 @@ def seconds(evaluation: Evaluation) -> Iterator[Row]:
         yield _row("seconds for a reply with one picture", value, 8.0)
     if evaluation.made >= {Modality.IMAGE, Modality.AUDIO, Modality.VIDEO}:
         value = _seconds(evaluation, EVERY_MEDIUM_REQUESTS, sorted(evaluation.made))
-        yield _row("seconds for a reply with a picture, a sound and a video", value, 15.0)
+        yield _row("seconds for a reply with a picture, a sound and a video", value, 12.0)
 
 
 def _seconds(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +20,14 @@ from nextgpt.world.synthesis import DURATION_S, SAMPLE_RATE_HZ
 
 if TYPE_CHECKING:
     from nextgpt.data.manifest import Item
-    from nextgpt.evaluation.requests import ExpectedMedium
+    from nextgpt.evaluation.requests import ExpectedMedium, Request
     from nextgpt.evaluation.results import Case
     from nextgpt.evaluation.runner import Evaluation
 
 NUM_WISHES = 120
 """Wishes for one sound, beside the requests."""
+NUM_PITCHED = 60
+"""Wishes for one sound with a word about pitch, beside all these."""
 NUM_CAPTIONS = 160
 NUM_JUDGED = 400
 
@@ -34,50 +36,59 @@ def rows(evaluation: Evaluation) -> Iterator[Row]:
     """All rows about sounds that the model makes or listens to."""
     if Modality.AUDIO in evaluation.made:
         cases = evaluation.asked(Modality.AUDIO, "sound", NUM_WISHES)
-        yield from generated(evaluation, cases)
+        yield instruments(evaluation, cases)
+        more = evaluation.further(("sound",), NUM_PITCHED, "pitches", _is_pitched)
+        yield pitches([*cases, *evaluation.cases("pitches", more, Modality.AUDIO)])
         yield judged_recordings(evaluation)
     if Modality.AUDIO in evaluation.read:
         yield captions(evaluation)
 
 
-def generated(evaluation: Evaluation, cases: Sequence[Case]) -> Iterator[Row]:
-    """Whether generated sounds are of the requested instrument, and their pitch as requested."""
-    instruments, pitches = [], []
+def instruments(evaluation: Evaluation, cases: Sequence[Case]) -> Row:
+    """Whether generated sounds are of the requested instrument."""
+    samples = []
     neighbours = evaluation.neighbours(Modality.AUDIO, cases)
     for case, nearest in zip(cases, neighbours, strict=True):
-        wanted, shares, heard = case.expected, None, None
-        if case.medium is not None:
-            heard = waveform_of(case.medium)
-            [shares] = evaluation.material.sound_judge.shares_in([heard])
-        found = judged_case(case, shares, nearest)
         if _is_judged(case):
-            instruments.append(found)
-        pitches += [
-            replace(
-                found,
-                wanted=verdict.wanted,
-                seen=verdict.heard,
-                is_right=verdict.is_right,
-                share=None,
-            )
-            for verdict in pitch_verdicts(wanted.concept, wanted.register, wanted.contour, heard)
-        ]
+            shares = None
+            if case.medium is not None:
+                heard = waveform_of(case.medium)
+                [shares] = evaluation.material.sound_judge.shares_in([heard])
+            samples.append(judged_case(case, shares, nearest))
     wishes = [case.expected for case in cases if _is_judged(case)]
     others = [n for n, case in zip(neighbours, cases, strict=True) if not _is_judged(case)]
-    yield Row.proportion(
+    return Row.proportion(
         "generated sound is of the requested instrument",
-        instruments,
-        0.60,
+        samples,
+        0.85,
         note=f"says the judge of sounds, who names {known(evaluation, wishes)} of the world's own "
         f"sounds like them; a missing sound counts as wrong; {nearness(neighbours)}, "
         f"{nearness(others)} of sounds that no judge knows",
     )
-    yield Row.proportion(
+
+
+def pitches(cases: Sequence[Case]) -> Row:
+    """Whether the pitch of generated sounds is as requested."""
+    samples = []
+    for case in cases:
+        wish = case.expected
+        heard = None if case.medium is None else waveform_of(case.medium)
+        samples += [
+            Sample(verdict.wanted, verdict.heard, verdict.is_right, case.asked, case.reply)
+            for verdict in pitch_verdicts(wish.concept, wish.register, wish.contour, heard)
+        ]
+    return Row.proportion(
         "generated notes are low, high, rising or falling as requested",
-        pitches,
-        0.75,
+        samples,
+        0.85,
         note="by pitch tracking",
     )
+
+
+def _is_pitched(request: Request) -> bool:
+    """Whether a word about pitch is among what is asked for."""
+    [wish] = request.expected
+    return wish.register is not None or wish.contour is not None
 
 
 def _is_judged(case: Case) -> bool:
@@ -177,7 +188,7 @@ def captions(evaluation: Evaluation) -> Row:
     items = evaluation.some(_alone(evaluation, "held_out_recording"), NUM_CAPTIONS)
     sections = ("listen_source", "listen_all")
     samples = evaluation.answered("sound_captions", items, sections, _instrument_read)
-    return Row.proportion("caption of a held-out recording names the instrument", samples, 0.60)
+    return Row.proportion("caption of a held-out recording names the instrument", samples, 0.70)
 
 
 def _instrument_read(text: str, item: Item) -> Sample:
