@@ -122,7 +122,9 @@ def main() -> None:
     items = [
         item
         for item in read_manifest(world_manifest())
-        if item.split == "held_out_pair" and item.modality == Modality.IMAGE
+        if item.split == "held_out_pair"
+        and item.modality == Modality.IMAGE
+        and item.attributes["second"] is None
     ]
     items = items[:: max(1, len(items) // options.pictures)][: options.pictures]
     captions = {item.id: item.caption for item in items}

@@ -81,11 +81,11 @@ def small(config: dict[str, Any], world: Path) -> dict[str, Any]:
     data["batch_size"] = 8
     for source in data["train"]:
         arguments = source.get("init_args", {})
-        if "manifest" not in arguments and not source["class_path"].endswith("OwnWords"):
+        if "manifest" not in arguments:
             arguments["manifest"] = str(world / "manifest.jsonl")
             arguments["num_items"] = 200
     # The language model's own words take minutes to be sampled.
-    data["train"], data["weights"] = data["train"][:-1], data["weights"][:-1]
+    config["model"]["init_args"]["keeps"] = None
     data["validation"] = []
     config["trainer"] |= {"max_steps": CHAIN_STEPS, "val_check_interval": None}
     return config

@@ -34,7 +34,7 @@ class OwnWords(ConversationSource):
     Source: arXiv:2406.08464 (questions written by the model itself, behind the user's header).
     """
 
-    def __init__(self, num_texts: int = 400, num_tokens: int = 160, seed: int = 0) -> None:
+    def __init__(self, num_texts: int = 256, num_tokens: int = 160, seed: int = 0) -> None:
         """Choose how much is said.
 
         Args:

@@ -123,12 +123,18 @@ class PictureBindingData(BindingData):
         return torch.tensor([sorted(set(names)).index(name) for name in names])
 
     def class_vectors(self) -> Tensor:
-        """Embed ImageNet's class names: (num_classes, 384), centred, not normalised."""
+        """Embed ImageNet's classes by name and definition: (num_classes, 384) of length 1.
+
+        The name alone says little: a sorrel is a horse, a drake a duck.
+        """
         from timm.data import ImageNetInfo
 
         info = ImageNetInfo()
-        synonyms = [info.index_to_description(index) for index in range(self.trunk.num_classes)]
-        return name_vectors([names.split(",")[0].lower() for names in synonyms], self.sentences)
+        described = []
+        for index in range(self.trunk.num_classes):
+            names, definition = info.index_to_description(index, detailed=True).split(":", 1)
+            described.append(f"{names.split(',')[0].lower()}, {definition.strip()}")
+        return name_vectors(described, self.sentences)
 
     def choose_items(self) -> dict[str, list[Item]]:
         """Take as many training pictures of each drawing as asked."""
