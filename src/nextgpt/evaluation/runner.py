@@ -110,10 +110,10 @@ class Evaluation:
         """Bound a number of cases by the limit."""
         return number if self.limit is None else min(number, self.limit)
 
-    def some(self, cases: Sequence[T], most: int) -> list[T]:
+    def some(self, cases: Sequence[T], most: int | None = None) -> list[T]:
         """Choose cases, always the same; a smaller number is part of a larger one."""
         shuffled = random.Random(self.seed).sample(list(cases), len(cases))
-        return shuffled[: self.at_most(most)]
+        return shuffled[: self.at_most(len(cases) if most is None else most)]
 
     def items_of(self, modality: Modality, *splits: str) -> list[Item]:
         """List the world's media of a modality in some splits."""
@@ -166,7 +166,7 @@ class Evaluation:
     def outside_requests(self) -> list[Request]:
         """Wishes for what the world does not hold, in the modalities that the model makes."""
         requests = outside_requests(self.sampler, self.made)
-        return self.some(requests, len(requests))
+        return self.some(requests)
 
     def conversation_of(self, request: Request) -> Conversation:
         """Make a request the conversation that the model is shown."""

@@ -215,6 +215,12 @@ _UNICODE_OTHERS = {
 _ABSENT_FROM_OLDER_SETS = {"guide-dog", "service-dog", "black-cat", "brown-mushroom", "long-drum"}
 _OLDER_SETS = ("emojione", "noto-v1")
 
+
+def _named_alike(concepts: str) -> dict[str, dict[View, tuple[str, ...]]]:
+    """List concepts, parted by spaces, whose whole icon bears their name."""
+    return {concept: {"whole": (concept,)} for concept in concepts.split()}
+
+
 # The two sets with names of their own: concept -> icons by view, the concepts they lack left out.
 _OWN_NAMES: dict[str, dict[str, dict[View, tuple[str, ...]]]] = {
     "fxemoji": {
@@ -253,27 +259,13 @@ _OWN_NAMES: dict[str, dict[str, dict[View, tuple[str, ...]]]] = {
         "castle": {"whole": ("europeancastle",)},
         "sun": {"whole": ("sunrays",)},
         "moon": {"whole": ("crescentmoon",)},
-        **{
-            name: {"whole": (name,)}
-            for name in (
-                *(
-                    "rooster",
-                    "frog",
-                    "penguin",
-                    "elephant",
-                    "turtle",
-                    "guitar",
-                    "violin",
-                    "trumpet",
-                ),
-                *("saxophone", "bicycle", "airplane", "helicopter", "rocket", "sailboat"),
-                *("sunflower", "mushroom", "banana", "strawberry", "rainbow", "balloon"),
-                *("bear", "snail", "spider", "octopus", "dolphin", "snake", "crocodile", "tractor"),
-                *("motorcycle", "ship", "cactus", "tulip", "pear", "lemon", "pineapple", "bell"),
-                *("watermelon", "hamburger", "candle", "camera", "crown", "anchor", "cloud"),
-                *("goat", "koala"),
-            )
-        },
+        **_named_alike(
+            "rooster frog penguin elephant turtle guitar violin trumpet saxophone bicycle "
+            "airplane helicopter rocket sailboat sunflower mushroom banana strawberry "
+            "rainbow balloon bear snail spider octopus dolphin snake crocodile tractor "
+            "motorcycle ship cactus tulip pear lemon pineapple bell watermelon hamburger "
+            "candle camera crown anchor cloud goat koala"
+        ),
     },
     "streamline-emojis": {
         "dog": {"whole": ("dog",), "face": ("dog-face",)},
@@ -312,16 +304,12 @@ _OWN_NAMES: dict[str, dict[str, dict[View, tuple[str, ...]]]] = {
         "ice cream": {"whole": ("soft-ice-cream-1", "soft-ice-cream-2")},
         "moon": {"whole": ("crescent-moon",)},
         "cloud": {"whole": ("cloud-1", "cloud-2")},
-        **{
-            name: {"whole": (name,)}
-            for name in (
-                *("rooster", "elephant", "turtle", "guitar", "violin", "trumpet", "saxophone"),
-                *("bus", "bicycle", "airplane", "helicopter", "rocket", "sailboat"),
-                *("mushroom", "rainbow", "balloon", "snail", "octopus", "dolphin", "snake"),
-                *("camel", "crocodile", "tractor", "ship", "tulip", "pear", "lemon", "bell"),
-                *("telephone", "crown", "castle", "anchor", "goat", "koala", "snowman"),
-            )
-        },
+        **_named_alike(
+            "rooster elephant turtle guitar violin trumpet saxophone bus bicycle airplane "
+            "helicopter rocket sailboat mushroom rainbow balloon snail octopus dolphin "
+            "snake camel crocodile tractor ship tulip pear lemon bell telephone crown "
+            "castle anchor goat koala snowman"
+        ),
     },
 }
 

@@ -139,7 +139,7 @@ def sample_couple(rng: random.Random, concept: str, held_out: bool = False) -> S
     Args:
         rng: source of randomness; the same state gives the same scene.
         concept: the first of the two.
-        held_out: whether the two never stand next to each other in training, rather than may.
+        held_out: whether training never shows the two in this order, rather than may.
     """
     others = [c for c in CONCEPTS if c != concept and is_held_out_pair(concept, c) == held_out]
     second = rng.choice(others)

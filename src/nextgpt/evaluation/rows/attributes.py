@@ -53,10 +53,10 @@ def _is_held_out(wish: ExpectedMedium) -> bool:
 
 
 def couples(evaluation: Evaluation) -> Row:
-    """Whether both things are shown where two are asked for that training never put together."""
+    """Whether both things are shown where training never put the second beside the first."""
     cases = _wished(evaluation, "couples", lambda wish: wish.second is not None)
     return Row.proportion(
-        "generated picture shows both things, a pair never seen together",
+        "generated picture shows both things, a pair never seen in this order",
         [judged_picture(evaluation, case) for case in cases],
         0.70,
     )

@@ -166,7 +166,7 @@ def _concept_read(text: str, shown: Item | Photograph) -> Sample:
 
 def photograph_captions(evaluation: Evaluation) -> Row:
     """Whether the answer names what a photograph shows, and nothing else."""
-    found = evaluation.some(evaluation.material.photographs, len(evaluation.material.photographs))
+    found = evaluation.some(evaluation.material.photographs)
     samples = evaluation.answered("photographs", found, ("look_concept",), _concept_read)
     return Row.proportion("caption of a photograph names the concept", samples, 0.45)
 
@@ -176,7 +176,7 @@ def recognised_photographs(evaluation: Evaluation) -> Row:
     encoder = evaluation.assistant.model.encoder
     assert isinstance(encoder, MicroBindEncoder), "the row is about micro-bind"
     names = list(CONCEPTS)
-    found = evaluation.some(evaluation.material.photographs, len(evaluation.material.photographs))
+    found = evaluation.some(evaluation.material.photographs)
     pixels = [encoder.preprocess(Modality.IMAGE, photograph.image) for photograph in found]
     with torch.inference_mode():
         vectors = encoder.vectors(Modality.IMAGE, torch.stack(pixels))
