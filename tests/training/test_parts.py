@@ -161,20 +161,25 @@ def test_a_text_encoder_learns_new_words_and_nothing_else(
         fit(TextEncoderRecipe(second, start_from=second), CaptionData(world, 4, str(sentences)))
 
 
-def test_an_inflated_network_treats_frames_as_unrelated_pictures(tmp_path: Path) -> None:
+def tiny_unet(heads: tuple[int, int]) -> Any:
+    """Build an image U-Net with attention over text at 32 and at 64 channels."""
     from diffusers import UNet2DConditionModel
 
     torch.manual_seed(0)
-    flat = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(32, 64),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=16,
-        attention_head_dim=8,  # eight heads, each eight wide
+        attention_head_dim=heads,
         norm_num_groups=8,
     )
+
+
+def test_an_inflated_network_treats_frames_as_unrelated_pictures(tmp_path: Path) -> None:
+    flat = tiny_unet(heads=(2, 4))
     flat.save_pretrained(tmp_path)
     deep = inflated(tmp_path).eval()
     frames, text = torch.randn(2, 4, 3, 8, 8), torch.randn(2, 5, 16)
@@ -185,6 +190,12 @@ def test_an_inflated_network_treats_frames_as_unrelated_pictures(tmp_path: Path)
     assert torch.allclose(together, torch.stack(single, 2), atol=1e-5)
     assert any(is_temporal(name) for name in deep.state_dict())
     assert not any(is_temporal(name) for name in flat.state_dict())
+
+
+def test_an_image_network_with_heads_of_several_widths_is_not_inflated(tmp_path: Path) -> None:
+    tiny_unet(heads=(4, 4)).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="attention heads of 8, 16 channels"):
+        inflated(tmp_path)
 
 
 def test_an_audio_pipeline_is_trained_and_opens(

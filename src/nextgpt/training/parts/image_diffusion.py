@@ -12,6 +12,9 @@ from nextgpt.training.parts.autoencoder import to_pixel_values
 from nextgpt.training.parts.diffusion import DiffusionRecipe, LatentData
 from nextgpt.training.parts.media import load_pictures
 
+HEAD_WIDTH = 16
+"""Channels of an attention head."""
+
 
 class PictureLatents(LatentData):
     """Latents (4, h, w) of the world's pictures."""
@@ -93,7 +96,8 @@ class ImageDiffusionRecipe(DiffusionRecipe):
                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
                 up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
                 cross_attention_dim=conditioning.shape[-1],
-                attention_head_dim=8,
+                # Their number, whatever diffusers calls it; of one width, as a 3D U-Net has them.
+                attention_head_dim=tuple(max(1, c // HEAD_WIDTH) for c in self.block_out_channels),
             )
         return unet.to(memory_format=torch.channels_last)
 

@@ -167,19 +167,23 @@ def is_temporal(name: str) -> bool:
 def inflated(image_unet: Path) -> Any:
     """Build a 3D U-Net that treats every frame as the image U-Net does.
 
-    NOTE: diffusers takes ``attention_head_dim`` for the number of heads in 2D and for their width
-    in 3D, so the heads are cut otherwise unless both are equal; training sees to the rest.
-
     Args:
-        image_unet: Directory of a ``UNet2DConditionModel``.
+        image_unet: Directory of a ``UNet2DConditionModel`` whose attention heads have one width.
 
     Raises:
-        ValueError: a weight of the image U-Net has no place in a 3D one.
+        ValueError: the heads have several widths, or a weight has no place in a 3D U-Net.
     """
     from diffusers import UNet2DConditionModel, UNet3DConditionModel
+    from diffusers.models.attention_processor import Attention
 
     flat = UNet2DConditionModel.from_pretrained(image_unet, torch_dtype=torch.float32)
     config = flat.config
+    widths = {m.inner_dim // m.heads for m in flat.modules() if isinstance(m, Attention)}
+    if len(widths) != 1:
+        raise ValueError(
+            f"{image_unet}: attention heads of {', '.join(map(str, sorted(widths)))} channels; "
+            "those of a 3D U-Net have one width: train an image U-Net whose heads have, too"
+        )
     unet = UNet3DConditionModel(
         sample_size=config.sample_size,
         in_channels=config.in_channels,
@@ -189,7 +193,7 @@ def inflated(image_unet: Path) -> Any:
         up_block_types=tuple(name.replace("2D", "3D") for name in config.up_block_types),
         layers_per_block=config.layers_per_block,
         cross_attention_dim=config.cross_attention_dim,
-        attention_head_dim=config.attention_head_dim,
+        attention_head_dim=widths.pop(),  # in 2D this is the number of heads
         norm_num_groups=config.norm_num_groups,
     )
     state = unet.state_dict()
