@@ -1,9 +1,10 @@
-"""What happens beside training: sample replies in the log."""
+"""What happens beside training: sample replies in the log, fresh noise after an interruption."""
 
 import logging
 from pathlib import Path
 
 import lightning
+import torch
 
 from nextgpt.generation import NextGPT
 from nextgpt.media import load_medium
@@ -12,6 +13,21 @@ from nextgpt.model import NextGPTModel
 from nextgpt.training.strategies import FullyShardedStrategy
 
 logger = logging.getLogger(__name__)
+
+
+class FreshNoise(lightning.Callback):
+    """Lets a resumed training go on with other random numbers than it began with.
+
+    The seed of a configuration is set at every start: without this, each interruption would bring
+    the first batches once more, with the same noise on them, and they would be learned by heart.
+    """
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Seed by the configuration's seed and the step."""
+        if trainer.global_step:
+            torch.manual_seed(torch.initial_seed() + trainer.global_step)
 
 
 class SampleReplies(lightning.Callback):

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from nextgpt.configuration import merged, read_config, staged
 from nextgpt.training.allocator import keep_freed_memory
+from nextgpt.training.callbacks import FreshNoise
 from nextgpt.training.checkup import is_stage, plan_of, refuse_what_cannot_start
 from nextgpt.training.stage import Stage
 from nextgpt.training.strategies import lost_a_rank
@@ -55,7 +56,7 @@ class ConfiguredCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
         """Add a checkpoint every three minutes, which ``--ckpt_path last`` resumes."""
         trainer = self._get(self.config_init, "trainer") or Namespace()
-        callbacks = list(trainer.get("callbacks") or [])
+        callbacks = [*(trainer.get("callbacks") or []), FreshNoise()]
         if self.subcommand == "fit" and trainer.get("enable_checkpointing") is not False:
             checkpoints = ModelCheckpoint(
                 dirpath=trainer.get("default_root_dir"),
