@@ -75,7 +75,7 @@ class ImageDiffusionRecipe(DiffusionRecipe):
 
         Args:
             output: Directory of the pipeline; its parts but U-Net and scheduler are there.
-            block_out_channels: Channels at each resolution.
+            block_out_channels: Channels at each resolution, multiples of 16.
             kwargs: As in `DiffusionRecipe`.
         """
         super().__init__(output, **kwargs)
@@ -97,7 +97,7 @@ class ImageDiffusionRecipe(DiffusionRecipe):
                 up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
                 cross_attention_dim=conditioning.shape[-1],
                 # Their number, whatever diffusers calls it; of one width, as a 3D U-Net has them.
-                attention_head_dim=tuple(max(1, c // HEAD_WIDTH) for c in self.block_out_channels),
+                attention_head_dim=tuple(c // HEAD_WIDTH for c in self.block_out_channels),
             )
         return unet.to(memory_format=torch.channels_last)
 
@@ -111,7 +111,7 @@ class ImageDiffusionRecipe(DiffusionRecipe):
         return pipeline(
             self.sample_captions,
             num_inference_steps=20,
-            guidance_scale=4.0,
+            guidance_scale=2.5,
             generator=generators,
             output_type="pt",
             height=side,
