@@ -54,7 +54,7 @@ class ConfiguredCLI(LightningCLI):
     """LightningCLI that keeps runs resumable and tells a stage the configuration of its chain."""
 
     def instantiate_trainer(self, **kwargs: Any) -> lightning.Trainer:
-        """Add what ``--ckpt_path last`` needs: a checkpoint every three minutes, and fresh noise."""
+        """Add what ``--ckpt_path last`` needs: checkpoints every three minutes, fresh noise."""
         trainer = self._get(self.config_init, "trainer") or Namespace()
         callbacks = [*(trainer.get("callbacks") or []), FreshNoise()]
         if self.subcommand == "fit" and trainer.get("enable_checkpointing") is not False:
