@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Stage(lightning.LightningModule):
         alignment_weight: float = 1.0,
         denoising_weight: float = 0.0,
         embedding_noise: float = 0.0,
+        feature_noise: float = 0.0,
         keeps: OwnWords | None = None,
         keep_weight: float = 1.0,
         keep_batch_size: int = 2,
@@ -81,6 +83,9 @@ class Stage(lightning.LightningModule):
                 autoencoders are loaded.
             embedding_noise: Alpha of the noise on the words' embeddings (NEFTune,
                 arXiv:2310.05914): what is asked is learned, less by which words; none when 0.
+            feature_noise: Standard deviation of the noise on the encoder's features, in units of
+                their root mean square: what hardly differs between media of training is not what
+                they are told apart by, and media unlike them are read better; none when 0.
             keeps: What the language model says without its adapter; with it, every step is held to
                 the same distribution of the next word there, so that English is kept.
             keep_weight: Factor of that divergence beside the cross-entropy.
@@ -104,6 +109,7 @@ class Stage(lightning.LightningModule):
         self.alignment_weight = alignment_weight
         self.denoising_weight = denoising_weight
         self.embedding_noise = embedding_noise
+        self.feature_noise = feature_noise
         self.keeps = keeps
         self.keep_weight = keep_weight
         self.keep_batch_size = keep_batch_size
@@ -174,6 +180,16 @@ class Stage(lightning.LightningModule):
         num_learned = torch.tensor(len(output.labels), device=self.device)
         losses = {"cross_entropy": (output.cross_entropy, num_learned)}
         return losses | self._projection_losses(output.conditioning, batch, generator)
+
+    def _disturbed(self, batch: ChainBatch) -> ChainBatch:
+        if not self.feature_noise:
+            return batch
+        noisy = {
+            modality: found
+            + self.feature_noise * found.square().mean().sqrt() * torch.randn_like(found)
+            for modality, found in batch.features.items()
+        }
+        return replace(batch, features=noisy)
 
     def _projection_losses(
         self,
@@ -254,7 +270,7 @@ class Stage(lightning.LightningModule):
             conditioning = self.chain.project_runs(self._remembered(batch))
             losses = self._projection_losses(conditioning, batch)
         else:
-            losses = self._losses(batch)
+            losses = self._losses(self._disturbed(batch))
         if self.keeps is not None:
             losses |= self._drift(self.keeps)
         total, found = self._total(losses)
