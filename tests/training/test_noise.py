@@ -59,3 +59,8 @@ def test_features_are_noisy_in_training_alone(tiny: TinyParts, tmp_path: Path) -
     noise = torch.stack([first, second]) - clean
     # In units of the features' own size, whatever the encoder makes that.
     assert noise.std().item() == pytest.approx(0.5 * clean.square().mean().sqrt().item(), rel=0.2)
+
+
+def test_noise_on_the_features_of_an_encoder_that_trains_is_refused(tiny: TinyParts) -> None:
+    with pytest.raises(ValueError, match="leave feature_noise out"):
+        Stage(tiny_chain(tiny), ["encoder"], feature_noise=0.5)

@@ -94,8 +94,8 @@ class Stage(lightning.LightningModule):
                 the backward pass, which computes the rest anew: less memory, a third slower.
 
         Raises:
-            ValueError: a part has a learning rate and does not train, or an adapter is to be held
-                that does not.
+            ValueError: a part has a learning rate and does not train, an adapter is to be held
+                that does not, or the encoder trains whose features are to be noisy.
         """
         super().__init__()
         self.chain = chain
@@ -117,6 +117,11 @@ class Stage(lightning.LightningModule):
             raise ValueError(
                 f"learning_rates names {', '.join(idle)}, which this stage does not train; it "
                 f"trains {', '.join(trains) or 'nothing'}"
+            )
+        if feature_noise and "encoder" in trains:
+            raise ValueError(
+                "feature_noise is added to what a frozen encoder made, and the encoder trains; "
+                "leave feature_noise out, or encoder out of trains"
             )
         if keeps is not None and "lora" not in trains:
             raise ValueError(
