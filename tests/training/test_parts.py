@@ -127,6 +127,26 @@ def test_image_and_video_pipelines_are_trained_and_open(
     assert {path: path.read_bytes() for path in parts} == before
 
 
+def test_a_share_of_samples_is_conditioned_on_the_words_alone() -> None:
+    recipe = ImageDiffusionRecipe(unconditional_share=0.0, words_share=0.5)
+    recipe.register_buffer("unconditional", torch.zeros(5, 2))
+    recipe.log = lambda *_, **__: None  # type: ignore[method-assign]
+    seen = []
+
+    def predict(noisy: torch.Tensor, _: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
+        seen.extend(map(tuple, conditioning[:, :, 0].int().tolist()))
+        return noisy
+
+    recipe.predict = predict  # type: ignore[method-assign]
+    torch.manual_seed(0)
+    ends = torch.tensor([2, 4] * 100)
+    recipe.training_step([torch.randn(200, 4, 4, 4), torch.ones(200, 5, 2), ends])
+    whole = (1, 1, 1, 1, 1)
+    assert set(seen[::2]) == {whole, (1, 1, 0, 0, 0)}
+    assert set(seen[1::2]) == {whole, (1, 1, 1, 1, 0)}
+    assert 60 < seen.count(whole) < 140
+
+
 def test_words_that_a_tokenizer_would_cut_become_tokens_and_old_sentences_stay() -> None:
     old, new = "a dog on a blue background, flat style", "two small crocodiles, flat style"
     tokenizer = train_tokenizer([old], 20, 200)
@@ -266,14 +286,14 @@ def test_a_vocoder_learns() -> None:
 def test_ones_own_media_are_a_share_of_those_drawn(world: Path) -> None:
     items = world_items(world, "train", modality=Modality.AUDIO)
     mine = replace(items[0], caption="my own", attributes={"origin": OWN})
-    conditioning = {item.caption: torch.zeros(1, 2) for item in (*items, mine)}
+    conditioning = {item.caption: (torch.zeros(1, 2), 1) for item in (*items, mine)}
 
     def drawn(share: float, *added: Item) -> torch.Tensor:
         data = SoundLatents(world=world, batch_size=1, own_share=share)
         marks = torch.tensor([0.0] * len(items) + [1.0] * len(added))
         data.train = CaptionedLatents(marks, [*items, *added], conditioning)
         torch.manual_seed(0)
-        return torch.cat([torch.cat([x for x, _ in data.train_dataloader()]) for _ in range(100)])
+        return torch.cat([torch.cat([x for x, *_ in data.train_dataloader()]) for _ in range(100)])
 
     assert abs(drawn(0.5, mine).mean() - 0.5) < 0.1
     with pytest.raises(ValueError, match="no audio of one's own"):
@@ -288,13 +308,13 @@ def test_media_of_a_weighted_value_are_drawn_more_often(world: Path) -> None:
     assert 0 < share < 0.5
     # The latents say which sounds are drawn.
     marks = torch.tensor([float(item.attributes["contour"] == "rising") for item in items])
-    conditioning = {item.caption: torch.zeros(1, 2) for item in items}
+    conditioning = {item.caption: (torch.zeros(1, 2), 1) for item in items}
 
     def drawn(weights: dict[str, float] | None) -> torch.Tensor:
         data = SoundLatents(world=world, batch_size=4, weights=weights)
         data.train = CaptionedLatents(marks, items, conditioning)
         torch.manual_seed(0)
-        return torch.cat([latents for latents, _ in data.train_dataloader()])
+        return torch.cat([latents for latents, *_ in data.train_dataloader()])
 
     assert drawn({"rising": 1000.0}).mean() > 0.9
     # Without weights each is drawn once.

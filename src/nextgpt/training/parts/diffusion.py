@@ -30,9 +30,14 @@ TEXT_BATCH = 64
 
 
 class CaptionedLatents(Dataset):
-    """Latents with the conditioning (L, C) of their captions, both float32."""
+    """Latents with the conditioning (L, C) of their captions, both float32, and where it ends.
 
-    def __init__(self, latents: Tensor, items: list[Item], conditioning: dict[str, Tensor]):
+    The position of the end token is that of the first state that sums up the whole caption.
+    """
+
+    def __init__(
+        self, latents: Tensor, items: list[Item], conditioning: dict[str, tuple[Tensor, int]]
+    ):
         """Hold everything in memory: a picture's latent is 4 kB, a caption's conditioning 20 kB."""
         self.latents, self.items, self.conditioning = latents, items, conditioning
 
@@ -40,9 +45,9 @@ class CaptionedLatents(Dataset):
         """Number of media."""
         return len(self.latents)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """One latent and its conditioning."""
-        return self.latents[index], self.conditioning[self.items[index].caption]
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        """One latent, its conditioning and the position of the end token."""
+        return self.latents[index], *self.conditioning[self.items[index].caption]
 
 
 class LatentData(lightning.LightningDataModule, ABC):
@@ -133,7 +138,11 @@ class LatentData(lightning.LightningDataModule, ABC):
             self.encode_text(distinct[start : start + TEXT_BATCH])
             for start in range(0, len(distinct), TEXT_BATCH)
         ]
-        conditioning = dict(zip(distinct, torch.cat(states), strict=True))
+        ends = self.tokens(distinct)["attention_mask"].sum(1) - 1
+        conditioning = {
+            caption: (state, int(end))
+            for caption, state, end in zip(distinct, torch.cat(states), ends, strict=True)
+        }
         scaled = latents * self.vae.config.scaling_factor
         return CaptionedLatents(scaled.clone(), items, conditioning)
 
@@ -186,6 +195,7 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
         min_snr_gamma: float = 5.0,
         weight_floor: float = 0.5,
         unconditional_share: float = 0.1,
+        words_share: float = 0.0,
         sample_captions: tuple[str, ...] = (),
     ) -> None:
         """Keep the settings; the U-Net is built when the sizes of the data are known.
@@ -198,6 +208,9 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
             weight_floor: Least loss weight: what is decided in the first steps of a denoising, as
                 motion is, is learned where there is nearly nothing but noise.
             unconditional_share: Share of samples conditioned on the empty caption.
+            words_share: Share of samples conditioned on the states of the words alone; from the
+                end token on, where states sum up the caption, they get the empty caption's. What
+                a sum averages, as it does two things next to each other, is learned from these.
             sample_captions: Made into media at every validation.
         """
         super().__init__()
@@ -209,6 +222,7 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
         self.min_snr_gamma = min_snr_gamma
         self.weight_floor = weight_floor
         self.unconditional_share = unconditional_share
+        self.words_share = words_share
         self.sample_captions = list(sample_captions)
         self.scheduler = DDIMScheduler(
             beta_schedule="scaled_linear",
@@ -249,7 +263,7 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
         """Build the U-Net, or load the one to go on from."""
         if hasattr(self, "unet"):
             return
-        self.unet = self.build_unet(*self.data.train[0])
+        self.unet = self.build_unet(*self.data.train[0][:2])
         unconditional = self.data.encode_text([""])[0]
         self.register_buffer("unconditional", unconditional, persistent=False)
 
@@ -266,10 +280,12 @@ class DiffusionRecipe(lightning.LightningModule, ABC):
         )
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
-        """Denoising loss; batch is [(B, ...) latents, (B, L, C) conditioning]."""
-        latents, conditioning = batch
-        drop = torch.rand(len(latents), 1, 1) < self.unconditional_share
-        conditioning = torch.where(drop, self.unconditional, conditioning)
+        """Denoising loss; batch is [(B, ...) latents, (B, L, C) conditioning, (B,) end tokens]."""
+        latents, conditioning, ends = batch
+        is_sum = torch.arange(conditioning.shape[1], device=ends.device) >= ends[:, None]
+        words_only, nothing = torch.rand(2, len(latents), 1, device=ends.device)
+        drop = (nothing < self.unconditional_share) | (is_sum & (words_only < self.words_share))
+        conditioning = torch.where(drop[:, :, None], self.unconditional, conditioning)
         loss = self._loss(latents, conditioning, torch.default_generator).mean()
         self.log("loss", loss, prog_bar=True)
         return loss
