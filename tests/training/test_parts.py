@@ -129,18 +129,17 @@ def test_image_and_video_pipelines_are_trained_and_open(
 
 def test_a_share_of_samples_is_conditioned_on_the_words_alone() -> None:
     recipe = ImageDiffusionRecipe(unconditional_share=0.0, words_share=0.5)
-    recipe.register_buffer("unconditional", torch.zeros(5, 2))
-    recipe.log = lambda *_, **__: None  # type: ignore[method-assign]
+    recipe.unet = tiny_unet(heads=(2, 4))
+    recipe.register_buffer("unconditional", torch.zeros(5, 16))
     seen = []
 
-    def predict(noisy: torch.Tensor, _: torch.Tensor, conditioning: torch.Tensor) -> torch.Tensor:
-        seen.extend(map(tuple, conditioning[:, :, 0].int().tolist()))
-        return noisy
+    def look(_: Any, __: Any, given: dict[str, torch.Tensor]) -> None:
+        seen.extend(map(tuple, given["encoder_hidden_states"][:, :, 0].int().tolist()))
 
-    recipe.predict = predict  # type: ignore[method-assign]
+    recipe.unet.register_forward_pre_hook(look, with_kwargs=True)
     torch.manual_seed(0)
     ends = torch.tensor([2, 4] * 100)
-    recipe.training_step([torch.randn(200, 4, 4, 4), torch.ones(200, 5, 2), ends])
+    recipe.training_step([torch.randn(200, 4, 8, 8), torch.ones(200, 5, 16), ends])
     whole = (1, 1, 1, 1, 1)
     assert set(seen[::2]) == {whole, (1, 1, 0, 0, 0)}
     assert set(seen[1::2]) == {whole, (1, 1, 1, 1, 0)}

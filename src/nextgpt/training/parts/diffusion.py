@@ -30,9 +30,9 @@ TEXT_BATCH = 64
 
 
 class CaptionedLatents(Dataset):
-    """Latents with the conditioning (L, C) of their captions, both float32, and where it ends.
+    """Latents with the conditioning (L, C) of their captions, both float32, and their end tokens.
 
-    The position of the end token is that of the first state that sums up the whole caption.
+    From the end token's position on, states sum up the whole caption.
     """
 
     def __init__(
