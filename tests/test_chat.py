@@ -178,6 +178,17 @@ def test_an_error_in_one_piped_line_does_not_end_the_others(
     ]
 
 
+def test_a_piped_quit_ends_the_chat(
+    model: NextGPT,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pipe_in(monkeypatch, "Hello!\n/quit\nnever asked\n")
+    assert run_chat(model, out=tmp_path / "out", seed=1, modalities=[], json_output=True) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 @pytest.mark.parametrize("stdin", ["empty", "closed", "silent pipe"])
 def test_sample_questions_are_asked_where_there_is_no_other(
     model: NextGPT,

@@ -43,6 +43,9 @@ SAMPLE_QUESTIONS = (
 PIPE_WAIT_S = 5.0
 """A pipe that stays open and silent this long counts as empty."""
 
+QUIT = "/quit", "/exit"
+"""Lines that end the chat, on a pipe as in a terminal."""
+
 STILL_PX, STILL_ROWS = 160, 8
 """Height of what is shown of a medium, in pixels and in lines."""
 
@@ -142,7 +145,7 @@ class Chat:
             except KeyboardInterrupt:
                 self.console.print("\n[dim]/quit leaves the chat[/]")
                 continue
-            if line in ("/quit", "/exit"):
+            if line in QUIT:
                 return
             try:
                 if line:
@@ -276,14 +279,17 @@ class Chat:
 
 
 def _piped_questions(console: Console) -> Iterator[str]:
-    """The lines of standard input that hold something; sample questions where there is none.
+    """The lines of standard input that hold something, until one ends the chat.
+
+    Where there is none, sample questions.
 
     Each is shown before it is answered, as a terminal would.
     """
     lines = iter(sys.stdin if sys.stdin is not None and _readable(sys.stdin) else ())
     questions = (line.strip() for line in lines if line.strip())
     first = next(questions, None)
-    for question in SAMPLE_QUESTIONS if first is None else itertools.chain([first], questions):
+    asked = SAMPLE_QUESTIONS if first is None else itertools.chain([first], questions)
+    for question in itertools.takewhile(lambda question: question not in QUIT, asked):
         console.print(Text(f"you> {question}", "bold cyan"), soft_wrap=True)
         yield question
 
