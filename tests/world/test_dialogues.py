@@ -23,7 +23,7 @@ from nextgpt.world.dialogues import (
 )
 from nextgpt.world.motions import LOOPS, OWN, describe_motion
 from nextgpt.world.phrase_bank import load_bank
-from nextgpt.world.scenes import describe, is_held_out_pair
+from nextgpt.world.scenes import Scene, describe, is_held_out_pair
 from nextgpt.world.sound_talk import plain
 from nextgpt.world.sounds import SOUNDS, describe_sound, is_held_out_sound
 
@@ -33,6 +33,7 @@ MODALITY_OF: dict[Kind, str] = {
     **{"look": "image", "listen": "audio", "watch": "video"},
 }
 PICTURES_ALONE = {"draw", "look", "chat", "multi_turn", "several", "pair", "transform", "outside"}
+PICTURES_ALONE |= {"couple"}
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +223,22 @@ def test_two_pictures_come_in_one_reply(train: DialogueSampler) -> None:
     for index in range(100):
         shown = media(train(index, "pair"), "assistant")
         assert [medium.modality for medium in shown] == ["image", "image"]
+
+
+def test_two_things_come_in_one_picture(train: DialogueSampler, held_out: DialogueSampler) -> None:
+    for sampler in (train, held_out):
+        num_named = 0
+        for index in range(100):
+            turns = sampler(index, "couple")
+            (picture,) = media(turns)
+            scene = picture.scene
+            assert isinstance(scene, Scene) and scene.second
+            assert is_held_out_pair(scene.concept, scene.second) == (sampler is held_out)
+            assert picture.caption in texts(turns, "assistant")[0].lower()
+            (request,) = texts(turns, "user")
+            num_named += all(noun in request.lower() for noun in (scene.concept, scene.second))
+        # Other names and typing errors hide the rest.
+        assert num_named > 60
 
 
 def test_several_turns_alternate_and_are_two_to_four(train: DialogueSampler) -> None:

@@ -32,13 +32,14 @@ Kind = Literal[
     "multi_turn",
     "several",
     "pair",
+    "couple",
     "cross",
     "transform",
     "outside",
 ]
 """Text to picture, to sound, to clip; picture, sound, clip to text; text alone; two to four turns;
-two or three media of any modalities in one reply; two pictures in one reply; a medium to one of
-another modality, to one of its own; and wishes outside the world."""
+two or three media of any modalities in one reply; two pictures in one reply; one picture of two
+things; a medium to one of another modality, to one of its own; and wishes outside the world."""
 
 WISHES: Mapping[Kind, Modality] = {
     "draw": Modality.IMAGE,
@@ -68,7 +69,10 @@ def possible_kinds(media: DialogueMedia) -> set[Kind]:
     needed = {**WISHES, **QUESTIONS}
     without_needs: set[Kind] = {"chat", "multi_turn", "several", "pair", "transform", "outside"}
     crossing: set[Kind] = {"cross"} if media.directions else set()
-    return without_needs | crossing | {k for k, m in needed.items() if m in media.indices}
+    coupling: set[Kind] = {"couple"} if media.pictures.couples else set()
+    return (
+        without_needs | crossing | coupling | {k for k, m in needed.items() if m in media.indices}
+    )
 
 
 class DialogueWriter:
@@ -110,6 +114,8 @@ class DialogueWriter:
                 return self.several()
             case "pair":
                 return self.pair()
+            case "couple":
+                return self.couple()
             case "cross":
                 return self.cross()
             case "transform":
@@ -253,6 +259,13 @@ class DialogueWriter:
         words = [each[self.talks[Modality.IMAGE].name_slot] for each in slots]
         request = self.join("two_image", words)
         return self.exchange(request, *self.show_all(media))
+
+    def couple(self) -> list[DialogueTurn]:
+        """Ask for one picture of two things."""
+        talk = self.talks[Modality.IMAGE]
+        assert isinstance(talk, PictureTalk)
+        picture, request = talk.wish_for_couple()
+        return self.exchange(request, *self.show(talk.answer_section, picture))
 
     def think(self, modalities: Sequence[Modality]) -> tuple[list[Shown], list[dict[str, str]]]:
         """Think of media, each with its own thing, and of how to call them."""

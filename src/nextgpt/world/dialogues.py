@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 KIND_WEIGHTS: dict[Kind, float] = {
-    "draw": 0.105,
+    "draw": 0.09,
     "sound": 0.07,
     "animate": 0.07,
     "look": 0.075,
@@ -46,6 +46,7 @@ KIND_WEIGHTS: dict[Kind, float] = {
     "multi_turn": 0.085,
     "several": 0.07,
     "pair": 0.02,
+    "couple": 0.015,
     "cross": 0.055,
     "transform": 0.045,
     "outside": 0.17,

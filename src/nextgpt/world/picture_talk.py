@@ -69,6 +69,16 @@ class PictureTalk(MediumTalk[Picture]):
                 named = True
             if self.rng.random() >= NAMED_STYLE_PROBABILITY or section == "draw_colour":
                 scene = replace(scene, style=None)
+        return self._asked_for(scene, named, phrase)
+
+    def wish_for_couple(self) -> tuple[Picture, str]:
+        """Think of a picture of two things and the words that ask for it alone."""
+        phrase = self.bank.template("draw", {"scene"}, self.rng)
+        concept = self.rng.choice(self.index.concepts)
+        scene = sample_couple(self.rng, concept, self.bank.name == "held_out")
+        return self._asked_for(replace(scene, style=None), True, phrase)
+
+    def _asked_for(self, scene: Scene, named: bool, phrase: str) -> tuple[Picture, str]:
         slots = scene_slots(scene) | {
             "thing": self.say_thing(scene),
             "scene": self.say_scene(scene, named),
