@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torchaudio.transforms import MelSpectrogram
 
+from nextgpt.evaluation.pitch import track_pitch
 from nextgpt.media.log_mel import (
     HOP_SAMPLES,
     NUM_MELS,
@@ -51,6 +52,25 @@ def test_griffin_lim_keeps_length_and_pitch() -> None:
     frequency_hz = np.abs(np.fft.rfft(peak)).argmax() * 16_000 / len(peak)
     # The mel bands there are 60 Hz apart.
     assert abs(frequency_hz - 500) < 60
+
+
+def test_a_nonnegative_spectrum_fits_the_mels_and_keeps_low_notes_apart() -> None:
+    harmonics = [sum(tone(hz * k) / k for k in range(1, 6)) / 4 for hz in (131, 147, 165)]
+    real = torch.cat(harmonics)
+    mels = log_mel(real, 96)
+    sounds = {updates: griffin_lim(mels, num_updates=updates) for updates in (0, 100)}
+    pitches = [np.median(track_pitch(sound.numpy()).keys) for sound in sounds[100]]
+    assert np.abs(np.array(pitches) - (48, 50, 52)).max() < 0.3
+    distances = {k: (log_mel(sound, 96) - mels).abs().mean() for k, sound in sounds.items()}
+    assert distances[100] < distances[0]
+
+
+def test_a_sound_does_not_depend_on_the_others_of_its_batch() -> None:
+    mels = log_mel(torch.cat([tone(300, 16_000), tone(500, 16_000)]))
+    for updates in (0, 20):
+        together = griffin_lim(mels, num_updates=updates)
+        alone = griffin_lim(mels[1:], num_updates=updates)
+        assert torch.equal(together[1:], alone)
 
 
 def test_audioldms_mels_are_torchaudios_of_the_levelled_sound() -> None:

@@ -13,6 +13,7 @@ from nextgpt.decoders.base import Decoder
 from nextgpt.decoders.latents import latent_scale
 from nextgpt.decoders.loading import Solver
 from nextgpt.decoders.steps import OnStep, StepCounter
+from nextgpt.decoders.vocoder import GriffinLim
 from nextgpt.media import Audio, Medium
 from nextgpt.media.log_mel import LOG_MELS
 from nextgpt.modality import Modality
@@ -32,6 +33,8 @@ class AudioDecoder(Decoder):
         expected_shape: As in `Decoder`.
         solver: As in `Decoder`.
         duration_s: Seconds of sound.
+        vocoder: What turns log-mels into sound: the pipeline's own vocoder, or `GriffinLim`, which
+            needs no training and keeps the pitch of every note.
     """
 
     modality: ClassVar[Modality] = Modality.AUDIO
@@ -46,9 +49,15 @@ class AudioDecoder(Decoder):
         expected_shape: tuple[int, int] | None = None,
         solver: Solver = "pipeline",
         duration_s: float = 2.56,
+        vocoder: Literal["pipeline", "griffin_lim"] = "pipeline",
     ) -> None:
         super().__init__(source, num_inference_steps, guidance_scale, dtype, expected_shape, solver)
         self.duration_s = duration_s
+        self.vocoder = vocoder
+
+    def sampling(self) -> tuple[str | float, ...]:
+        """As in `Decoder`, and the vocoder."""
+        return *super().sampling(), self.vocoder
 
     def latent_shape(self) -> tuple[int, ...]:
         """(C, frames, mels), fewer of both by the autoencoder's scale."""
@@ -93,6 +102,11 @@ class AudioDecoder(Decoder):
         num_frames = math.ceil(self.duration_s * rate_hz / hop / scale) * scale
         waveform = torch.from_numpy(medium.windows(1, num_frames * hop / rate_hz, rate_hz))
         return LOG_MELS[rate_hz, hop](waveform, vocoder["model_in_dim"]).transpose(1, 2)
+
+    def _adapt(self, pipeline: Any) -> None:
+        super()._adapt(pipeline)
+        if self.vocoder == "griffin_lim":
+            pipeline.vocoder = GriffinLim(pipeline.vocoder.config)
 
     def _seen(self, autoencoder: Any, latents: Tensor) -> PIL.Image.Image:
         levels = autoencoder.decode(latents).sample[0, 0].float().T.flip(0)

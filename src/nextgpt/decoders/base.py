@@ -109,7 +109,7 @@ class Decoder(PipelineParts):
             )
         return length
 
-    def sampling(self) -> tuple[str, int, float]:
+    def sampling(self) -> tuple[str | float, ...]:
         """Return all but weights, conditioning and noise that decides what ``decode`` makes."""
         return self.solver, self.num_inference_steps, self.guidance_scale
 

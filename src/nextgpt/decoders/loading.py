@@ -139,13 +139,19 @@ class PipelineParts:
                 pipeline = getattr(diffusers, self.pipeline_class).from_pretrained(
                     self.directory, dtype=self.dtype, **components
                 )
-            if self.solver == "multistep":
-                pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
-                    pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2
-                )
+            self._adapt(pipeline)
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline = pipeline.to(self.device)
         return self._pipeline
+
+    def _adapt(self, pipeline: Any) -> None:
+        """Exchange what the settings ask to exchange."""
+        from diffusers import DPMSolverMultistepScheduler
+
+        if self.solver == "multistep":
+            pipeline.scheduler = DPMSolverMultistepScheduler.from_config(
+                pipeline.scheduler.config, algorithm_type="dpmsolver++", solver_order=2
+            )
 
     def models_without_weights(self) -> dict[str, torch.nn.Module]:
         """Build the pipeline's models from their configurations, under ``torch.device("meta")``."""

@@ -17,6 +17,7 @@ NUM_MELS = 64
 # Natural logarithms of power: silence is cut off at ln(1e-5) = -11.5, a loud band reaches about 6.
 _FLOOR = 1e-5
 _CENTRE, _SPREAD = -3.0, 8.8
+_TINY = 1e-8
 
 
 def log_mel(waveforms: Tensor, num_mels: int = NUM_MELS) -> Tensor:
@@ -66,23 +67,56 @@ def mel_power(log_mels: Tensor) -> Tensor:
     return (log_mels * _SPREAD + _CENTRE).exp()
 
 
-def griffin_lim(log_mels: Tensor, num_iterations: int = 32) -> Tensor:
+def griffin_lim(log_mels: Tensor, num_iterations: int = 32, num_updates: int = 0) -> Tensor:
     """Turn (B, mels, frames) log-mels into sounds without a vocoder, by guessing the phases.
 
+    Args:
+        log_mels: As `log_mel` makes them.
+        num_iterations: Of Griffin and Lim's algorithm, for the phases.
+        num_updates: Of Lee and Seung's multiplicative rule, which finds a spectrum that has these
+            mels. Without any it is the least-squares one with its negative part cut off, in which
+            low notes blur.
+
     Returns:
-        (B, frames * HOP_SAMPLES) float32.
+        (B, frames * HOP_SAMPLES) float32; a sound does not depend on the others of its batch.
     """
-    from torchaudio.transforms import GriffinLim, InverseMelScale
+    from torchaudio.transforms import GriffinLim
+
+    to_waveform = GriffinLim(NUM_FFT, num_iterations, hop_length=HOP_SAMPLES, power=2.0)
+    sounds = []
+    # One by one: a rounding of another batch size would grow from iteration to iteration.
+    for mels in mel_power(log_mels.float()).split(1):
+        power = _nonnegative(mels, num_updates) if num_updates else _least_squares(mels)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            sounds.append(to_waveform.to(power.device)(power))
+    length = log_mels.shape[-1] * HOP_SAMPLES
+    sound = torch.cat(sounds)
+    return functional.pad(sound, (0, max(0, length - sound.shape[-1])))[:, :length]
+
+
+def _least_squares(mels: Tensor) -> Tensor:
+    """Power spectra (B, NUM_FFT // 2 + 1, frames) nearest to (B, mels, frames), cut off at 0."""
+    from torchaudio.transforms import InverseMelScale
 
     to_linear = InverseMelScale(
-        NUM_FFT // 2 + 1, NUM_MELS, SAMPLE_RATE_HZ, 0.0, SAMPLE_RATE_HZ / 2, driver="gelsd"
+        NUM_FFT // 2 + 1, mels.shape[1], SAMPLE_RATE_HZ, 0.0, SAMPLE_RATE_HZ / 2, driver="gelsd"
     )
-    to_waveform = GriffinLim(NUM_FFT, num_iterations, hop_length=HOP_SAMPLES, power=2.0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        sound = to_waveform(to_linear(mel_power(log_mels)).clamp_min(0))
-    length = log_mels.shape[-1] * HOP_SAMPLES
-    return functional.pad(sound, (0, max(0, length - sound.shape[-1])))[:, :length]
+    return to_linear(mels).clamp_min(0)
+
+
+def _nonnegative(mels: Tensor, num_updates: int) -> Tensor:
+    """Power spectra (B, NUM_FFT // 2 + 1, frames) with the mels (B, mels, frames).
+
+    The rule of Lee and Seung, "Algorithms for Non-negative Matrix Factorization" (2001), for the
+    squared error with the filters held fixed.
+    """
+    filters = _filters(mels.shape[1]).to(mels.device)
+    overlaps, wanted = filters.T @ filters, filters.T @ mels
+    power = wanted / overlaps.sum(dim=1, keepdim=True).clamp_min(_TINY)
+    for _ in range(num_updates):
+        power = power * wanted / (overlaps @ power).clamp_min(_TINY)
+    return power
 
 
 def _magnitudes(waveforms: Tensor, hop_samples: int) -> Tensor:
