@@ -13,6 +13,8 @@ NUM_FFT = 1024
 HOP_SAMPLES = 320
 AUDIOLDM_HOP_SAMPLES = 160
 NUM_MELS = 64
+DECODER_NUM_MELS = 96
+"""Bands of the log-mels that sounds are made from: fewer do not hold the pitch of low notes."""
 
 # Natural logarithms of power: silence is cut off at ln(1e-5) = -11.5, a loud band reaches about 6.
 _FLOOR = 1e-5

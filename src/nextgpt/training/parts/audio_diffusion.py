@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nextgpt.data.manifest import Item
+from nextgpt.media.log_mel import DECODER_NUM_MELS
 from nextgpt.modality import Modality
 from nextgpt.training.parts.audio_text_encoder import sound_conditioning
 from nextgpt.training.parts.autoencoder import to_pixel_values
@@ -41,7 +42,7 @@ class SoundLatents(LatentData):
 
     def load_media(self, items: list[Item]) -> Tensor:
         """Compute log-mels: (N, 1, frames, mels) float16."""
-        return load_log_mels(items, self.world, self.duration_s)
+        return load_log_mels(items, self.world, self.duration_s, DECODER_NUM_MELS)
 
     def to_latents(self, media: Tensor) -> Tensor:
         """Encode (B, 1, frames, mels) log-mels to (B, 4, frames / 4, mels / 4)."""

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from nextgpt.data.conversations import medium_of
 from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.media import Audio, Image, Medium, Video
-from nextgpt.media.log_mel import SAMPLE_RATE_HZ, log_mel
+from nextgpt.media.log_mel import DECODER_NUM_MELS, SAMPLE_RATE_HZ, log_mel
 from nextgpt.modality import Modality
 from nextgpt.sources import cache_dir
 
@@ -103,15 +103,15 @@ def load_waveforms(items: list[Item], folder: Path, duration_s: float) -> Tensor
     return _load(items, folder, f"{duration_s}", read)
 
 
-def load_log_mels(items: list[Item], folder: Path, duration_s: float) -> Tensor:
+def load_log_mels(items: list[Item], folder: Path, duration_s: float, num_mels: int) -> Tensor:
     """Compute log-mels of the beginnings of sounds: (N, 1, frames, mels) float16, about -1..1."""
 
     def read(medium: Medium) -> np.ndarray:
         assert isinstance(medium, Audio)
         waveform = torch.from_numpy(medium.windows(1, duration_s, SAMPLE_RATE_HZ))
-        return log_mel(waveform).transpose(1, 2).numpy().astype(np.float16)
+        return log_mel(waveform, num_mels).transpose(1, 2).numpy().astype(np.float16)
 
-    return _load(items, folder, f"log-mel {duration_s}", read)
+    return _load(items, folder, f"log-mel {num_mels} {duration_s}", read)
 
 
 class MediaData(lightning.LightningDataModule, ABC):
@@ -169,7 +169,7 @@ class PictureData(MediaData):
 
 
 class LogMelData(MediaData):
-    """Batches of log-mel spectrograms, (B, 1, frames, mels) float16."""
+    """Batches of the log-mels that sounds are made from, (B, 1, frames, mels) float16."""
 
     modality = Modality.AUDIO
 
@@ -188,7 +188,7 @@ class LogMelData(MediaData):
 
     def load(self, items: list[Item]) -> Tensor:
         """Compute log-mels: (N, 1, frames, mels) float16."""
-        return load_log_mels(items, self.world, self.duration_s)
+        return load_log_mels(items, self.world, self.duration_s, DECODER_NUM_MELS)
 
 
 class WaveformData(LogMelData):

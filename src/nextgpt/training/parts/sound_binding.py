@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nextgpt.data.manifest import Item
 from nextgpt.encoders.towers import AudioSide
+from nextgpt.media.log_mel import NUM_MELS
 from nextgpt.modality import Modality
 from nextgpt.training.parts.binding import AddedSideRecipe, BindingData
 from nextgpt.training.parts.media import load_log_mels
@@ -52,7 +53,8 @@ class SoundBindingData(BindingData):
 
     def inputs(self, split: str, items: list[Item]) -> Tensor:
         """Compute log-mels: (N, mels, frames) float16."""
-        return load_log_mels(items, self.world, self.duration_s)[:, 0].transpose(1, 2)
+        log_mels = load_log_mels(items, self.world, self.duration_s, NUM_MELS)
+        return log_mels[:, 0].transpose(1, 2)
 
 
 class SoundBindingRecipe(AddedSideRecipe):

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nextgpt.media.log_mel import (
+    DECODER_NUM_MELS,
     HOP_SAMPLES,
     NUM_FFT,
-    NUM_MELS,
     SAMPLE_RATE_HZ,
     griffin_lim,
     log_mel,
@@ -93,7 +93,7 @@ class VocoderRecipe(lightning.LightningModule):
             self.vocoder = SpeechT5HifiGan.from_pretrained(start_from, dtype=torch.float32)
         else:
             config = SpeechT5HifiGanConfig(
-                model_in_dim=NUM_MELS,
+                model_in_dim=DECODER_NUM_MELS,
                 sampling_rate=SAMPLE_RATE_HZ,
                 upsample_initial_channel=width,
                 # Their product is the hop; the odd kernel keeps the length exact.
@@ -120,7 +120,7 @@ class VocoderRecipe(lightning.LightningModule):
     def training_step(self, batch: list[Tensor]) -> Tensor:
         """Spectral losses on one segment of every sound; batch is [(B, samples) float16]."""
         real = self._segments(batch[0])
-        log_mels = log_mel(real).transpose(1, 2)
+        log_mels = log_mel(real, DECODER_NUM_MELS).transpose(1, 2)
         generated = self.vocoder(log_mels + self.mel_noise * torch.randn_like(log_mels))
         loss = multi_resolution_stft_loss(generated, real)
         self.log("loss", loss, prog_bar=True)
@@ -129,7 +129,7 @@ class VocoderRecipe(lightning.LightningModule):
     def validation_step(self, batch: list[Tensor]) -> None:
         """Log the distance from the real sounds, beside that of Griffin-Lim."""
         real = batch[0].float()
-        log_mels = log_mel(real)
+        log_mels = log_mel(real, DECODER_NUM_MELS)
         ours = log_spectral_distance_db(self.vocoder(log_mels.transpose(1, 2)), real)
         theirs = log_spectral_distance_db(griffin_lim(log_mels), real)
         self.log("distance_db", ours.mean(), prog_bar=True, batch_size=len(real))
