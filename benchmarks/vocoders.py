@@ -24,14 +24,13 @@ from nextgpt.data.manifest import Item, read_manifest
 from nextgpt.decoders import AudioDecoder
 from nextgpt.decoders.vocoder import GriffinLim
 from nextgpt.evaluation.material import Material
-from nextgpt.evaluation.pitch import contour_of, register_of, track_pitch
+from nextgpt.evaluation.pitch import track_pitch
+from nextgpt.evaluation.rows.sounds import pitch_verdicts, waveform_of
 from nextgpt.evaluation.sound_judge import SoundJudge
-from nextgpt.media import Audio
 from nextgpt.media.log_mel import HOP_SAMPLES, SAMPLE_RATE_HZ, griffin_lim, log_mel
 from nextgpt.modality import Modality
-from nextgpt.world.sounds import INSTRUMENTS, PITCHED, SOUNDS
+from nextgpt.world.sounds import INSTRUMENTS, PITCHED
 
-DURATION_S = 2.56
 FRAME_RATE_KEY = 69 + 12 * np.log2(SAMPLE_RATE_HZ / HOP_SAMPLES / 440)
 
 
@@ -49,25 +48,19 @@ def held_out_sounds(number: int) -> list[Item]:
     return items[:number]
 
 
-def beginning(item: Item) -> np.ndarray:
-    """A sound of the world, as long as the decoder's."""
-    sound = medium_of(item, world_manifest())
-    assert isinstance(sound, Audio)
-    return sound.windows(1, DURATION_S, SAMPLE_RATE_HZ)[0]
-
-
 def heard(judge: SoundJudge, items: list[Item], sounds: list[np.ndarray]) -> list[str]:
     """Cells of the table: hums, registers, contours and instruments, right and of how many."""
-    hums, registers, contours = [], [], []
+    hums: list[bool] = []
+    registers: list[bool] = []
+    contours: list[bool] = []
     for item, sound in zip(items, sounds, strict=True):
         if item.concept in PITCHED:
-            pitch = track_pitch(sound)
-            hums.append(len(pitch.keys) > 0 and abs(np.median(pitch.keys) - FRAME_RATE_KEY) < 0.3)
-            if item.attributes["register"]:
-                centre = SOUNDS[item.concept].centre
-                registers.append(register_of(pitch, centre) == item.attributes["register"])
-            if item.attributes["contour"]:
-                contours.append(contour_of(pitch) == item.attributes["contour"])
+            keys = track_pitch(sound).keys
+            hums.append(len(keys) > 0 and abs(np.median(keys) - FRAME_RATE_KEY) < 0.3)
+            words = item.attributes["register"], item.attributes["contour"]
+            for verdict in pitch_verdicts(item.concept, *words, sound):
+                kind = registers if verdict.wanted == words[0] else contours
+                kind.append(verdict.is_right)
     named = [
         name == item.concept for name, item in zip(judge.instruments_in(sounds), items, strict=True)
     ]
@@ -76,13 +69,11 @@ def heard(judge: SoundJudge, items: list[Item], sounds: list[np.ndarray]) -> lis
 
 def decoded(decoder: AudioDecoder, captions: list[str]) -> list[np.ndarray]:
     """Sounds of captions as text, each with noise of its own."""
-    sounds = []
+    sounds: list[np.ndarray] = []
     for start in track(range(0, len(captions), 16), "Drawing noise into sounds"):
         batch = captions[start : start + 16]
         noise = [torch.Generator().manual_seed(start + index) for index in range(len(batch))]
-        for sound in decoder.decode(decoder.encode_text(batch), noise):
-            assert isinstance(sound, Audio)
-            sounds.append(sound.waveform[0])
+        sounds += map(waveform_of, decoder.decode(decoder.encode_text(batch), noise))
     return sounds
 
 
@@ -105,7 +96,7 @@ def main() -> None:
         "log-mels of", "made sound by", "hums", "registers", "contours", "instruments", "s"
     )
 
-    real = [beginning(item) for item in items]
+    real = [waveform_of(medium_of(item, world_manifest())) for item in items]
     table.add_row("", "(the world's own)", *heard(judge, items, real), "")
     mels = log_mel(torch.from_numpy(np.stack(real)), vocoder.config.model_in_dim).transpose(1, 2)
     for name, way in ways.items():

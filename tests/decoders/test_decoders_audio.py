@@ -1,6 +1,5 @@
 """What holds for sounds."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +56,10 @@ def test_griffin_lim_takes_the_vocoders_place(directories: dict[str, Path]) -> N
     assert own.latent_shape() == other.latent_shape()
 
 
-def test_griffin_lim_is_refused_where_mels_are_others(
-    directories: dict[str, Path], tmp_path: Path
-) -> None:
-    directory = Path(shutil.copytree(directories["audio"], tmp_path / "audio"))
-    path = directory / "vocoder" / "config.json"
+@pytest.mark.parametrize("name", ["audio"])
+def test_griffin_lim_is_refused_where_mels_are_others(own_directory: Path) -> None:
+    path = own_directory / "vocoder" / "config.json"
     path.write_text(path.read_text().replace("16000", "24000"))
-    decoder = AudioDecoder(str(directory), vocoder="griffin_lim")
+    decoder = AudioDecoder(str(own_directory), vocoder="griffin_lim")
     with pytest.raises(ValueError, match="this pipeline makes 320 at 24000 Hz: set vocoder: pipel"):
         decoder.decode(decoder.encode_text(["a dog"]), torch.Generator().manual_seed(0))
