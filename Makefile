@@ -57,7 +57,7 @@ world: $(READY)
 	@$(PYTHON) -m nextgpt.cli world build $(ARGS)
 
 # Every part, then every stage of the chain; what has ended is not done again while its folder in runs/ is there.
-PARTS := image_text_encoder image_autoencoder image encoder encoder_audio encoder_video video \
+PARTS := image_text_encoder image_autoencoder image_autoencoder_decoder image encoder encoder_audio encoder_video video \
 	audio_text_encoder audio_autoencoder vocoder audio
 STAGES := encode_align decode_align instruct decode_refine encode_refine
 FIT = $(PYTHON) -m nextgpt.cli fit

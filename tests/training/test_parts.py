@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AudioLDMPipeline
+from diffusers import AudioLDMPipeline, AutoencoderTiny
 from quiet_trainer import quiet_trainer
 from safetensors.torch import load_file
 
@@ -125,6 +125,28 @@ def test_image_and_video_pipelines_are_trained_and_open(
     recipe = VideoDiffusionRecipe(video, image / "unet", start_from=video / "unet")
     fit(recipe, ClipLatents(image, world, 32, 8, 2), steps=1)
     assert {path: path.read_bytes() for path in parts} == before
+
+
+def test_the_decoder_alone_learns_and_latents_stay(fit: Fit, world: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    fit(AutoencoderRecipe(first, width=16, crop=16), PictureData(world, 32, 4))
+    going_on = AutoencoderRecipe(second, first, crop=16, decoder_alone=True)
+    fit(going_on, PictureData(world, 32, 4))
+    before, after = (AutoencoderTiny.from_pretrained(folder) for folder in (first, second))
+    assert before.config.scaling_factor == after.config.scaling_factor
+    torch.testing.assert_close(
+        before.encoder.state_dict(), after.encoder.state_dict(), rtol=0, atol=0
+    )
+    moved = [
+        not torch.equal(old, new)
+        for old, new in zip(before.decoder.parameters(), after.decoder.parameters(), strict=True)
+    ]
+    assert sum(moved) > len(moved) / 2
+
+
+def test_the_decoder_alone_needs_an_encoder_that_stays() -> None:
+    with pytest.raises(ValueError, match="decoder_alone needs start_from"):
+        AutoencoderRecipe(decoder_alone=True)
 
 
 def test_a_share_of_samples_is_conditioned_on_the_words_alone() -> None:

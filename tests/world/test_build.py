@@ -21,8 +21,8 @@ from nextgpt.world import build, commands
 from nextgpt.world.build import build_world, judge_drawings, near_identical
 from nextgpt.world.concepts import STYLES, drawings
 from nextgpt.world.motions import LOOPS, MotionScene, describe_motion
-from nextgpt.world.pictures import render
-from nextgpt.world.plans import Assets, plan_pictures, plan_sounds
+from nextgpt.world.pictures import ROWS, render
+from nextgpt.world.plans import Assets, plan_couples, plan_pictures, plan_sounds
 from nextgpt.world.scenes import Scene, describe, held_out_pairs, is_held_out_pair
 from nextgpt.world.sounds import INSTRUMENTS, SOUNDS, SoundScene, describe_sound, is_held_out_sound
 from nextgpt.world.sources import MEDIA_SOURCES
@@ -112,6 +112,27 @@ def test_another_seed_gives_other_pictures_of_the_same_names() -> None:
     first, second = (list(plan_pictures("train", allowed, 200, seed)) for seed in (0, 1))
     assert [picture.item.id for picture in first] == [picture.item.id for picture in second]
     assert not {p.item.path for p in first} & {p.item.path for p in second}
+
+
+def test_rows_that_stand_otherwise_are_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names() -> dict[bool, set[str]]:
+        found: dict[bool, set[str]] = {True: set(), False: set()}
+        whole = [drawing for drawing in drawings("model") if drawing.view == "whole"]
+        for picture in [
+            *plan_pictures("train", whole, 200, 0),
+            *plan_couples("train", whole, 20, 0),
+        ]:
+            is_row = picture.scene.count > 1 or picture.scene.second is not None
+            found[is_row].add(picture.item.path)
+        return found
+
+    before = names()
+    monkeypatch.setattr(
+        "nextgpt.world.plans.ROWS", {count: (0.4, middles) for count, (_, middles) in ROWS.items()}
+    )
+    after = names()
+    assert before[False] == after[False]
+    assert not before[True] & after[True]
 
 
 def test_a_drawing_that_repeats_another_partys_is_found_mirrored_too() -> None:

@@ -26,7 +26,7 @@ from nextgpt.world.motions import (
     place_loop,
     sample_motion,
 )
-from nextgpt.world.pictures import Sprite, compose
+from nextgpt.world.pictures import ROWS, Sprite, compose
 from nextgpt.world.scenes import Scene, describe, sample_couple, sample_scene
 from nextgpt.world.sounds import (
     INSTRUMENTS,
@@ -192,7 +192,9 @@ def _picture(
     keys = tuple(each.key for each in shown)
     attributes = asdict(scene) | {"drawing": " and ".join(keys), "view": drawing.view}
     # The name changes with what is shown, so that a file is never taken for another picture.
-    recipe = [asdict(scene), *keys, seed]
+    recipe: list[Any] = [asdict(scene), *keys, seed]
+    if (num_things := max(scene.count, len(shown))) > 1:
+        recipe.append(ROWS[num_things])
     concept = attributes.pop("concept")
     caption, source = describe(scene, drawing.view), ICON_SOURCES[drawing.artist]
     item = _item(Modality.IMAGE, id_, recipe, caption, concept, attributes, source, split)

@@ -41,6 +41,7 @@ class AutoencoderRecipe(lightning.LightningModule):
         latent_noise: float = 0.05,
         learning_rate: float = 1e-3,
         crop: int = 32,
+        decoder_alone: bool = False,
     ) -> None:
         """Build the autoencoder.
 
@@ -53,6 +54,11 @@ class AutoencoderRecipe(lightning.LightningModule):
             latent_noise: Standard deviation of the noise added to latents in training.
             learning_rate: Peak learning rate; it falls to zero over ``max_steps``.
             crop: Height and width of the random crop trained on, in pixels or bands and frames.
+            decoder_alone: Leave the encoder as it is: latents stay, and with them the U-Nets that
+                learned to make them.
+
+        Raises:
+            ValueError: the decoder alone is to be trained, of no autoencoder to go on from.
         """
         super().__init__()
         from diffusers import AutoencoderTiny
@@ -61,6 +67,8 @@ class AutoencoderRecipe(lightning.LightningModule):
         self.latent_noise = latent_noise
         self.learning_rate = learning_rate
         self.crop = crop
+        if decoder_alone and start_from is None:
+            raise ValueError("decoder_alone needs start_from: the autoencoder whose encoder stays")
         if start_from is not None:
             self.vae = AutoencoderTiny.from_pretrained(start_from)
         else:
@@ -74,6 +82,8 @@ class AutoencoderRecipe(lightning.LightningModule):
                 latent_channels=latent_channels,
             )
         self.vae = self.vae.to(memory_format=torch.channels_last)
+        self.vae.encoder.requires_grad_(not decoder_alone)
+        self.decoder_alone = decoder_alone
 
     def training_step(self, batch: list[Tensor]) -> Tensor:
         """Loss on one random crop of every picture; batch is [(B, C, H, W)]."""
@@ -106,13 +116,16 @@ class AutoencoderRecipe(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW, cosine to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
-        return adamw_with_cosine(self.vae.parameters(), self.learning_rate, steps)
+        trained = [weight for weight in self.vae.parameters() if weight.requires_grad]
+        return adamw_with_cosine(trained, self.learning_rate, steps)
 
     def on_train_end(self) -> None:
-        """Measure the scale of the latents and write the directory."""
-        loader = self.trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
-        with torch.no_grad():
-            latents = torch.cat([self.vae.encoder(to_pixel_values(batch[0])) for batch in loader])
-        self.vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
+        """Measure the scale of the latents, unless they stay, and write the directory."""
+        if not self.decoder_alone:
+            loader = self.trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+            with torch.no_grad():
+                latents = [self.vae.encoder(to_pixel_values(batch[0])) for batch in loader]
+            scale = 1 / float(torch.cat(latents).std())
+            self.vae.register_to_config(scaling_factor=round(scale, 4))
         self.vae.half().save_pretrained(self.output)
         self.vae.float()

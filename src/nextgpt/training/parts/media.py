@@ -53,7 +53,7 @@ def _load(
     items: list[Item], folder: Path, settings: str, read: Callable[[Medium], np.ndarray]
 ) -> Tensor:
     """Read media into one tensor, keeping the result in the user's cache."""
-    names = "\n".join(f"{item.id} {item.caption}" for item in items)
+    names = "\n".join(f"{item.path} {item.caption}" for item in items)
     key = hashlib.sha256(f"{settings}\n{names}".encode()).hexdigest()[:16]
     path = cache_dir() / "tensors" / f"{items[0].modality}-{key}.npy"
     if not path.exists():
