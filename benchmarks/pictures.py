@@ -9,7 +9,6 @@ import argparse
 import random
 from pathlib import Path
 
-import torch
 from PIL import Image as PILImage
 from rich.console import Console
 from rich.progress import track
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from nextgpt.data.conversations import medium_of, world_manifest
 from nextgpt.data.manifest import Item, read_manifest
+from nextgpt.data.own_media import rendered
 from nextgpt.decoders import ImageDecoder
 from nextgpt.evaluation.judge import Judge
 from nextgpt.evaluation.layout import layout_of, things_in
@@ -24,7 +24,6 @@ from nextgpt.media import Image
 from nextgpt.modality import Modality
 
 KINDS = ("large", "medium", "small", "two different", "two alike", "three alike")
-TOGETHER = 16
 
 
 def kind_of(item: Item) -> str:
@@ -46,26 +45,19 @@ def held_out_pictures(number: int) -> dict[str, list[Item]]:
     return {kind: [i for i in items if kind_of(i) == kind][:number] for kind in KINDS}
 
 
+def opened(items: list[Item]) -> list[Image]:
+    """Pictures of some items."""
+    media = (medium_of(item, world_manifest()) for item in items)
+    return [medium for medium in media if isinstance(medium, Image)]
+
+
 def is_right(judge: Judge, item: Item, picture: PILImage.Image) -> bool:
     """Whether a picture shows what the item shows: the concept, both of them, or the number."""
     if item.attributes["count"] > 1:
         return layout_of(picture).count == item.attributes["count"]
     if item.attributes["second"] is None:
         return judge.concepts_in([picture]) == [item.concept]
-    things = things_in(picture)
-    named = {shares.likeliest for shares in judge.shares_in(things)} if things else set()
-    return {item.concept, item.attributes["second"]} <= named
-
-
-def drawn(decoder: ImageDecoder, captions: list[str]) -> list[PILImage.Image]:
-    """Pictures of captions as text, each with noise of its own."""
-    pictures: list[PILImage.Image] = []
-    for start in range(0, len(captions), TOGETHER):
-        batch = captions[start : start + TOGETHER]
-        noise = [torch.Generator().manual_seed(start + index) for index in range(len(batch))]
-        media = decoder.decode(decoder.encode_text(batch), noise)
-        pictures += [medium.pil for medium in media if isinstance(medium, Image)]
-    return pictures
+    return {item.concept, item.attributes["second"]} <= set(judge.concepts_in(things_in(picture)))
 
 
 def main() -> None:
@@ -79,10 +71,10 @@ def main() -> None:
     judge = Judge.load()
     table = Table("held-out pictures", "of", "the world's own", "decoded again", "drawn anew")
     for kind, items in track(held_out_pictures(arguments.pictures).items(), "Pictures"):
-        media = [medium_of(item, world_manifest()) for item in items]
+        media = opened(items)
         again = [decoder.preview(decoder.latents([medium])) for medium in media]
         own = [medium.pil.resize(again[0].size, PILImage.Resampling.BOX) for medium in media]
-        anew = drawn(decoder, [item.caption for item in items])
+        anew = [medium.pil for medium in opened(rendered(items, decoder))]
         right = [
             sum(is_right(judge, item, picture) for item, picture in zip(items, each, strict=True))
             for each in (own, again, anew)

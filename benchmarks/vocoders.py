@@ -21,6 +21,7 @@ from transformers import SpeechT5HifiGan
 
 from nextgpt.data.conversations import medium_of, world_manifest
 from nextgpt.data.manifest import Item, read_manifest
+from nextgpt.data.own_media import rendered
 from nextgpt.decoders import AudioDecoder
 from nextgpt.decoders.vocoder import GriffinLim
 from nextgpt.evaluation.material import Material
@@ -67,14 +68,9 @@ def heard(judge: SoundJudge, items: list[Item], sounds: list[np.ndarray]) -> lis
     return [f"{sum(right)} of {len(right)}" for right in (hums, registers, contours, named)]
 
 
-def decoded(decoder: AudioDecoder, captions: list[str]) -> list[np.ndarray]:
-    """Sounds of captions as text, each with noise of its own."""
-    sounds: list[np.ndarray] = []
-    for start in track(range(0, len(captions), 16), "Drawing noise into sounds"):
-        batch = captions[start : start + 16]
-        noise = [torch.Generator().manual_seed(start + index) for index in range(len(batch))]
-        sounds += map(waveform_of, decoder.decode(decoder.encode_text(batch), noise))
-    return sounds
+def opened(items: list[Item]) -> list[np.ndarray]:
+    """Waveforms of some items."""
+    return [waveform_of(medium_of(item, world_manifest())) for item in items]
 
 
 def main() -> None:
@@ -96,7 +92,7 @@ def main() -> None:
         "log-mels of", "made sound by", "hums", "registers", "contours", "instruments", "s"
     )
 
-    real = [waveform_of(medium_of(item, world_manifest())) for item in items]
+    real = opened(items)
     table.add_row("", "(the world's own)", *heard(judge, items, real), "")
     mels = log_mel(torch.from_numpy(np.stack(real)), vocoder.config.model_in_dim).transpose(1, 2)
     for name, way in ways.items():
@@ -107,7 +103,7 @@ def main() -> None:
         table.add_row("sounds", name, *heard(judge, items, sounds), f"{seconds:.2f}")
     for choice in ("pipeline", "griffin_lim"):
         decoder = AudioDecoder(str(arguments.pipeline), 16, 3.0, solver="multistep", vocoder=choice)
-        sounds = decoded(decoder, [item.caption for item in items])
+        sounds = opened(rendered(items, decoder))
         table.add_row("captions", f"vocoder: {choice}", *heard(judge, items, sounds), "")
     Console(width=120).print(table)
 

@@ -33,6 +33,7 @@ from nextgpt.evaluation.isolate import isolate
 from nextgpt.evaluation.practice import PICTURE_PX, PracticePictures
 from nextgpt.evaluation.results import Shares
 from nextgpt.sources import cache_dir, resolve
+from nextgpt.world import pictures
 from nextgpt.world.build import judge_drawings
 from nextgpt.world.concepts import CONCEPTS
 from nextgpt.world.sources import ICON_SOURCES, part_source
@@ -188,7 +189,8 @@ def recipe_hash() -> str:
     artists = {name: s.sha256 for name, s in ICON_SOURCES.items() if s.use == "judge"}
     recipe = [
         *(TRUNK, IMAGE_SIZE, NUM_PICTURES, NUM_STEPS, BATCH_SIZE, LEARNING_RATES),
-        *(LABEL_SMOOTHING, SEED, inspect.getsource(practice), list(CONCEPTS), artists),
+        *(LABEL_SMOOTHING, SEED, list(CONCEPTS), artists),
+        *map(inspect.getsource, (practice, pictures)),
     ]
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
 
