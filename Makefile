@@ -30,7 +30,7 @@ help:
 	@echo "make demo    use the Python API: demo/quickstart.py"
 	@echo "make gallery draw what the micro model answers: docs/gallery.png"
 	@echo "make world   build the micro world, the data to train on"
-	@echo "make micro   train the micro model from nothing, about 7 hours on 2 cores; goes on where it was"
+	@echo "make micro   train the micro model from nothing, about 8 hours on 2 cores; goes on where it was"
 	@echo "make results measure the micro model and write the numbers into the documents"
 
 chat: $(READY)

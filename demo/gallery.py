@@ -17,14 +17,14 @@ PICTURES = (
     "Draw a trumpet on a green background.",
     "Draw an owl on a purple background.",
     "Draw a small car on a pink background.",
-    "Draw a fish on a blue background.",
+    "Draw a balloon next to a tree.",
     "Draw a guitar on an orange background.",
 )
 SOUNDS = (
     "Play me a trumpet playing four rising notes.",
     "Let me hear a flute playing two low notes.",
 )
-CLIPS = ("Show me a rocket flying up.", "Make a clip of a spinning star.")
+CLIPS = ("Show me a rocket flying up.", "Make a clip of a duck moving left.")
 TALK = (
     "Show me a rooster, let me hear a trumpet, and make a short clip of a rocket flying up.",
     "Now draw the rooster on a red background.",
