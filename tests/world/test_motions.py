@@ -74,6 +74,26 @@ def test_a_cut_out_moves_as_its_caption_says(motion: str, seed: int) -> None:
             assert (np.diff(np.sign(np.diff(y))) != 0).sum() >= 2
 
 
+def test_what_spins_turns_clockwise_from_one_side_over_upright_to_the_other() -> None:
+    pole = Image.new("RGBA", (20, 100), "red")
+    ImageDraw.Draw(pole).rectangle([0, 0, 19, 49], "blue")  # its upper half
+    frames = animate(pole, MotionScene("rocket", "white", "spin"), random.Random(0))
+    is_red, is_blue = ((frames[..., channel] > 200) & (frames[..., 1] < 60) for channel in (0, 2))
+    # From the red half's middle to the blue one's; rows grow downwards.
+    down, across = (
+        np.array(
+            [
+                np.nonzero(blue)[axis].mean() - np.nonzero(red)[axis].mean()
+                for blue, red in zip(is_blue, is_red, strict=True)
+            ]
+        )
+        for axis in (0, 1)
+    )
+    assert across[0] < 0 < across[-1] and (np.diff(across) > 0).all()
+    assert np.abs(down[[0, -1]]).max() < 0.1 * np.abs(across[0])
+    assert (down[1:-1] < 0).all() and down.argmin() in (3, 4)
+
+
 def test_the_same_seed_gives_the_same_clip() -> None:
     scene = MotionScene("dog", "blue", "spin")
     first, again, other = (animate(arrow(), scene, random.Random(seed)) for seed in (3, 3, 4))

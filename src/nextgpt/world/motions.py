@@ -111,6 +111,8 @@ _TRAVEL = 0.42
 _GROWN, _SHRUNK = 0.86, 0.3
 _BOUNCE_HEIGHT = 0.34
 _NUM_BOUNCES = 2
+# From one side over upright to the other, and always clockwise: a denoiser averages two directions.
+_TURN_DEGREES = 180
 _LOOP_SIDE = 0.72
 _STYLE_NAMED_PROBABILITY = 0.25
 
@@ -181,14 +183,13 @@ def animate(sprite: Sprite, scene: MotionScene, rng: random.Random) -> np.ndarra
     background = background_of(scene.background, rng)
     if rng.random() < 0.5:
         sprite = ImageOps.mirror(sprite)
-    clockwise = rng.choice((-1, 1))
     size, travel = rng.uniform(0.9, 1.1), rng.uniform(0.85, 1.1)
     shift = rng.uniform(-0.05, 0.05), rng.uniform(-0.05, 0.05)
     frames = []
     for index in range(NUM_FRAMES):
         time = index / (NUM_FRAMES - 1)
         x, y, side, degrees = _pose(scene.motion, time, travel)
-        turned = sprite.rotate(clockwise * degrees, Image.Resampling.BICUBIC, expand=True)
+        turned = _turned(sprite, degrees) if scene.motion == "spin" else sprite
         # A turned drawing has a larger frame; what it shows keeps its size.
         longest = side * size * CANVAS_PX * max(turned.size) / max(sprite.size)
         centre = (x + shift[0], y + shift[1])
@@ -197,7 +198,7 @@ def animate(sprite: Sprite, scene: MotionScene, rng: random.Random) -> np.ndarra
 
 
 def _pose(motion: str, time: float, travel: float) -> tuple[float, float, float, float]:
-    """Centre x and y, side, and degrees turned at a time from 0 to 1."""
+    """Centre x and y, side, and degrees turned clockwise at a time from 0 to 1."""
     path = (time - 0.5) * _TRAVEL * travel
     match motion:
         case "left":
@@ -213,10 +214,21 @@ def _pose(motion: str, time: float, travel: float) -> tuple[float, float, float,
         case "shrink":
             return 0.5, 0.5, _GROWN + (_SHRUNK - _GROWN) * time, 0.0
         case "spin":
-            return 0.5, 0.5, _SIDE * 1.2, 360 * time
+            return 0.5, 0.5, _SIDE * 1.2, _TURN_DEGREES * (time - 0.5)
         case _:
             height = abs(math.sin(math.pi * _NUM_BOUNCES * time)) * _BOUNCE_HEIGHT * travel
             return 0.5, 0.66 - height, _SIDE, 0.0
+
+
+def _turned(sprite: Sprite, degrees: float) -> Sprite:
+    """Turn a cut-out clockwise around its centre of mass, the middle of what is returned."""
+    solid = np.asarray(sprite.getchannel("A"), dtype=np.float64)
+    rows, columns = np.indices(solid.shape)
+    x, y = (round(float((axis * solid).sum() / solid.sum())) for axis in (columns, rows))
+    radius = math.ceil(math.hypot(max(x, sprite.width - x), max(y, sprite.height - y)))
+    square = Image.new("RGBA", (2 * radius, 2 * radius))
+    square.paste(sprite, (radius - x, radius - y))
+    return square.rotate(-degrees, Image.Resampling.BICUBIC)
 
 
 def place_loop(loop: LoopFrames, scene: MotionScene, rng: random.Random) -> np.ndarray:

@@ -41,7 +41,9 @@ from nextgpt.world.sources import ICON_SOURCES, MEDIA_SOURCES, PinnedSource
 from nextgpt.world.synthesis import SAMPLE_RATE_HZ, Synthesiser, perform
 
 WORLD_VERSION = 1
-"""Part of every medium's name; raise it when media are made differently."""
+"""Part of every medium's name and seed; raise it when media are made differently."""
+CLIP_VERSION = 2
+"""Part of every clip's name; raise it when the same scenes move differently."""
 
 COMPOSITIONS_PER_TEST_DRAWING = 6
 CLIPS_PER_TEST_DRAWING = 6
@@ -307,7 +309,7 @@ def _clip_item(
     id_: str, scene: MotionScene, drawing: str, source: PinnedSource, split: str, seed: str
 ) -> Item:
     attributes = asdict(scene) | {"drawing": drawing}
-    recipe = [asdict(scene), drawing, seed]
+    recipe = [asdict(scene), drawing, seed, CLIP_VERSION]
     concept = attributes.pop("concept")
     caption = describe_motion(scene)
     return _item(Modality.VIDEO, id_, recipe, caption, concept, attributes, source, split)

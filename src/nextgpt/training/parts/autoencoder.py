@@ -24,7 +24,7 @@ def edges(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class AutoencoderRecipe(lightning.LightningModule):
-    """Reconstructs pictures, or log-mels, through a 4-channel latent at a quarter of their size.
+    """Reconstructs pictures, or log-mels, through a latent at a quarter of their size.
 
     The loss is L1 + L2 + L1 on the edges (a sum that keeps outlines sharp), plus a small pull of
     the latents towards unit variance, so that diffusion can treat them as they are. Noise on the

@@ -17,7 +17,7 @@ HEAD_WIDTH = 16
 
 
 class PictureLatents(LatentData):
-    """Latents (4, h, w) of the world's pictures."""
+    """Latents (C, h, w) of the world's pictures."""
 
     modality = Modality.IMAGE
 
@@ -46,7 +46,7 @@ class PictureLatents(LatentData):
         return load_pictures(items, self.world, self.size)
 
     def to_latents(self, media: Tensor) -> Tensor:
-        """Encode (B, 3, size, size) uint8 pictures to (B, 4, h, w)."""
+        """Encode (B, 3, size, size) uint8 pictures to (B, C, h, w)."""
         return self.vae.encoder(to_pixel_values(media))
 
     def load_text_encoder(self) -> Any:
@@ -102,7 +102,7 @@ class ImageDiffusionRecipe(DiffusionRecipe):
         return unet.to(memory_format=torch.channels_last)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Tensor) -> Tensor:
-        """Predict the velocity of (B, 4, h, w) noisy latents."""
+        """Predict the velocity of (B, C, h, w) noisy latents."""
         return self.unet(noisy, timesteps, encoder_hidden_states=conditioning).sample
 
     def sample_sheet(self, pipeline: Any, generators: list[torch.Generator]) -> Tensor:

@@ -21,7 +21,7 @@ SHARED_PARTS = ("vae", "text_encoder", "tokenizer")
 
 
 class ClipLatents(PictureLatents):
-    """Latents (4, T, h, w) of the world's clips, each frame encoded as a picture."""
+    """Latents (C, T, h, w) of the world's clips, each frame encoded as a picture."""
 
     modality = Modality.VIDEO
     ENCODED_TOGETHER = 8
@@ -53,7 +53,7 @@ class ClipLatents(PictureLatents):
         return load_clips(items, self.world, self.size, self.num_frames)
 
     def to_latents(self, media: Tensor) -> Tensor:
-        """Encode (B, T, 3, size, size) uint8 clips to (B, 4, T, h, w)."""
+        """Encode (B, T, 3, size, size) uint8 clips to (B, C, T, h, w)."""
         latents = super().to_latents(media.flatten(0, 1))
         return latents.unflatten(0, media.shape[:2]).transpose(1, 2)
 
@@ -116,7 +116,7 @@ class VideoDiffusionRecipe(DiffusionRecipe):
         )
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Tensor) -> Tensor:
-        """Predict the velocity of (B, 4, T, h, w) noisy latents."""
+        """Predict the velocity of (B, C, T, h, w) noisy latents."""
         return self.unet(noisy, timesteps, encoder_hidden_states=conditioning).sample
 
     def sample_sheet(self, pipeline: Any, generators: list[torch.Generator]) -> Tensor:
